@@ -1,0 +1,1 @@
+//! Exact row norms, renormalisation and projections, in SIMD.

@@ -1,0 +1,1 @@
+//! Checkpoint containers as tables of tensors, validated strictly.
