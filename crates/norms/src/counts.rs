@@ -1,0 +1,74 @@
+//! Counts of special values, and the range of the rest.
+
+use crate::Dtype;
+use crate::element::{bits_at, value_at};
+
+/// How many elements are special, and the range of those that are not NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Counts {
+    /// Elements that are not a number.
+    pub nan: u64,
+    /// Infinities of either sign.
+    pub inf: u64,
+    /// Zeros of either sign.
+    pub zero: u64,
+    /// Numbers below the smallest normal number of their format, zeros not included.
+    pub subnormal: u64,
+    /// Smallest element that is not NaN, infinities included; +Inf where there is none.
+    pub min: f64,
+    /// Largest element that is not NaN, infinities included; -Inf where there is none.
+    pub max: f64,
+}
+
+impl Counts {
+    /// Of no elements.
+    pub const EMPTY: Self =
+        Self { nan: 0, inf: 0, zero: 0, subnormal: 0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+
+    /// Counts of both together.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            nan: self.nan + other.nan,
+            inf: self.inf + other.inf,
+            zero: self.zero + other.zero,
+            subnormal: self.subnormal + other.subnormal,
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// Counts over the elements of `bytes`; a rest shorter than an element is ignored.
+#[must_use]
+pub fn value_counts(bytes: &[u8], dtype: Dtype) -> Counts {
+    let mut counts = Counts::EMPTY;
+    for index in 0..bytes.len() / dtype.size_bytes() {
+        counts = counts.merge(of_element(bytes, dtype, index));
+    }
+    counts
+}
+
+/// The counts of one element.
+pub(crate) fn of_element(bytes: &[u8], dtype: Dtype, index: usize) -> Counts {
+    let format = dtype.format();
+    let magnitude = bits_at(bytes, dtype, index) & format.magnitude_mask();
+    let value = value_at(bytes, dtype, index);
+    let mut counts = Counts::EMPTY;
+    counts.nan = u64::from(value.is_nan());
+    counts.inf = u64::from(value.is_infinite());
+    counts.zero = u64::from(value == 0.0);
+    counts.subnormal = u64::from(!value.is_nan() && (1..format.min_normal_bits()).contains(&magnitude));
+    if !value.is_nan() {
+        // Adding +0 turns a negative zero into a positive one.
+        counts.min = value + 0.0;
+        counts.max = value + 0.0;
+    }
+    counts
+}
