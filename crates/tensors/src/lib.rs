@@ -1,1 +1,27 @@
 //! Checkpoint containers as tables of tensors, validated strictly.
+//!
+//! A file becomes a [`Source`], its header becomes a [`Table`]: the tensors that are there, and every [`Defect`] of the
+//! bytes. Corrupt bytes are a result; an [`Error`] only says that a file could not be read. Nothing here looks at
+//! values.
+
+pub mod code;
+mod defect;
+mod dtype;
+mod error;
+mod name;
+mod read;
+mod source;
+mod table;
+mod view;
+pub mod write;
+
+pub use code::{Code, Severity};
+pub use defect::{CAP, Defect};
+pub use dtype::Dtype;
+pub use error::Error;
+pub use name::escape;
+pub use read::{check_crc, inflate, read_table, read_table_from};
+pub use source::{Identity, ReadAt, Source};
+pub use table::{Container, Member, Storage, Table, Tensor};
+pub use view::Mapping;
+pub use write::{write_npz, write_safetensors};
