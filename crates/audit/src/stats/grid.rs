@@ -1,0 +1,155 @@
+//! Number formats as grids: how finely a value can be stored, and which formats hold a given element.
+
+use unitrow_norms::Dtype;
+
+/// Formats a tensor may once have been stored in, coarsest first.
+const CANDIDATES: [Dtype; 5] = [Dtype::F8E5M2, Dtype::F8E4M3, Dtype::Bf16, Dtype::F16, Dtype::F32];
+
+/// Name as Python sees it.
+pub(super) fn name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F64 => "f64",
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+        Dtype::Bf16 => "bf16",
+        Dtype::F8E4M3 => "f8_e4m3",
+        Dtype::F8E5M2 => "f8_e5m2",
+        Dtype::F8E4M3Fnuz => "f8_e4m3fnuz",
+        Dtype::F8E5M2Fnuz => "f8_e5m2fnuz",
+        _ => "unknown",
+    }
+}
+
+/// Half an ulp of values in [1, 2).
+pub(super) fn roundoff(grid: Dtype) -> f64 {
+    power_of_two(-grid.precision_bits().cast_signed())
+}
+
+/// Half the spacing of the subnormal numbers (0 for float64, whose half spacing no float64 holds).
+pub(super) fn half_floor(grid: Dtype) -> f64 {
+    grid.min_subnormal() / 2.0
+}
+
+/// Formats of at most 16 bits: the norm that divided a row may itself have been rounded to them.
+pub(super) fn is_low_precision(grid: Dtype) -> bool {
+    grid.precision_bits() <= 11
+}
+
+/// Largest finite value.
+fn largest(grid: Dtype) -> f64 {
+    match grid {
+        Dtype::F8E5M2 | Dtype::F8E5M2Fnuz => 57_344.0,
+        Dtype::F8E4M3 => 448.0,
+        Dtype::F8E4M3Fnuz => 240.0,
+        Dtype::Bf16 => f64::from(f32::from_bits(0x7f7f_0000)),
+        Dtype::F16 => 65_504.0,
+        Dtype::F32 => f64::from(f32::MAX),
+        _ => f64::MAX,
+    }
+}
+
+/// Whether the format holds `value` exactly: significand, range and subnormal spacing.
+fn holds(grid: Dtype, value: f64) -> bool {
+    // A multiple of the spacing of its binade, or of the subnormal spacing, up to the largest number.
+    let spacing = (2.0 * leading_power(value) * roundoff(grid)).max(grid.min_subnormal());
+    let on_grid = ((value / spacing).trunc() * spacing).to_bits() == value.to_bits();
+    value.abs() <= largest(grid) && on_grid
+}
+
+/// The formats that no element has ruled out yet, as a set over [`CANDIDATES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Alive(u8);
+
+impl Alive {
+    /// Nothing left to try.
+    pub(super) const NONE: Self = Self(0);
+
+    /// Every candidate that is coarser than what the tensor is stored in.
+    pub(super) fn coarser_than(stored: Dtype) -> Self {
+        let mut set = 0;
+        for (bit, candidate) in CANDIDATES.iter().enumerate() {
+            if candidate.precision_bits() < stored.precision_bits() {
+                set |= 1 << bit;
+            }
+        }
+        Self(set)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Strikes off every candidate that some element disproves.
+    pub(super) fn strike(&mut self, values: &[f64]) {
+        for (bit, &candidate) in CANDIDATES.iter().enumerate() {
+            let mask = 1 << bit;
+            if self.0 & mask != 0 && !values.iter().all(|&value| holds(candidate, value)) {
+                self.0 &= !mask;
+            }
+        }
+    }
+
+    /// The coarsest candidate left, else the stored format.
+    pub(super) fn coarsest(self, stored: Dtype) -> Dtype {
+        let left = CANDIDATES.iter().enumerate().find(|(bit, _)| self.0 & (1 << bit) != 0);
+        left.map_or(stored, |(_, &candidate)| candidate)
+    }
+}
+
+/// 2^`exponent` within float64's normal range.
+pub(super) fn power_of_two(exponent: i32) -> f64 {
+    2.0_f64.powi(exponent)
+}
+
+/// The power of two at or below `|value|`; 0 for 0 and for float64's subnormals.
+pub(super) fn leading_power(value: f64) -> f64 {
+    f64::from_bits(value.to_bits() & 0x7ff0_0000_0000_0000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_holds_what_it_decodes_and_nothing_between() {
+        for grid in [Dtype::F8E5M2, Dtype::F8E4M3, Dtype::Bf16, Dtype::F16] {
+            let codes = 1_u64 << (8 * grid.size_bytes());
+            for code in 0..codes {
+                let value = grid.decode(code);
+                if !value.is_finite() {
+                    continue;
+                }
+                assert!(holds(grid, value), "{grid} {value}");
+                let finer = value + value.abs().max(grid.min_normal()) * roundoff(grid) / 2.0;
+                assert!(!holds(grid, finer), "{grid} {finer}");
+            }
+            assert!(!holds(grid, 2.0 * largest(grid)));
+        }
+        assert!(holds(Dtype::F32, f64::from(f32::MIN_POSITIVE) / 8.0));
+        assert!(!holds(Dtype::F32, 0.1));
+    }
+
+    #[test]
+    fn truncated_mantissas_are_not_half_precision() {
+        // Ten mantissa bits and float32's range: tf32, whose small values float16 does not have.
+        let mut alive = Alive::coarser_than(Dtype::F32);
+        alive.strike(&[0.5 + 2.0_f64.powi(-11), 1.5 * 2.0_f64.powi(-24)]);
+        assert!(alive.is_empty());
+    }
+
+    #[test]
+    fn the_coarsest_format_that_holds_every_element() {
+        let mut alive = Alive::coarser_than(Dtype::F32);
+        alive.strike(&[0.0, 1.0, 1.75, -0.0]);
+        assert_eq!(alive.coarsest(Dtype::F32), Dtype::F8E5M2);
+        alive.strike(&[1.125]);
+        assert_eq!(alive.coarsest(Dtype::F32), Dtype::F8E4M3);
+        alive.strike(&[1.0e30]);
+        assert!(alive.is_empty() || alive.coarsest(Dtype::F32) == Dtype::Bf16);
+        assert!(Alive::coarser_than(Dtype::F8E5M2).is_empty());
+    }
+}

@@ -1,0 +1,144 @@
+//! The rows that answer statistical questions: a fixed, evenly spaced sample, measured in full.
+
+use std::ops::Range;
+
+use unitrow_norms::{Dtype, Error};
+
+use super::DecoderShape;
+use super::bounds::Bounds;
+use super::detail::RowDetail;
+use super::lattice::{Lattice, hidden_lattice};
+use super::measure::{Float32, float32};
+
+/// Most rows in a sample.
+const ROWS: usize = 1024;
+/// Most rows tried for a hidden lattice.
+const LATTICE_ROWS: usize = 64;
+/// Rows whose norms share a scale down to 1 - 2^-13 may have been divided by norm + eps.
+const EPS_REACH: f64 = 1.0 / 8192.0;
+
+/// Which rows are in the sample.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Choice {
+    /// Evenly spaced over all rows.
+    Even,
+    /// These rows, ascending: where an even choice would have met hardly anything but zero rows.
+    Listed(Vec<usize>),
+}
+
+impl Choice {
+    /// Up to [`ROWS`] of the given rows, evenly spaced.
+    pub(super) fn from_judged(judged: &[usize]) -> Self {
+        let count = judged.len().min(ROWS);
+        Self::Listed((0..count).map(|i| judged[spaced(i, judged.len(), count)]).collect())
+    }
+
+    /// Sampled rows in a range, each with its place in the sample.
+    pub(super) fn within(&self, rows: usize, range: &Range<usize>) -> Vec<(usize, usize)> {
+        match self {
+            Self::Even => {
+                let count = rows.min(ROWS);
+                let places = 0..count;
+                let picked = places.map(|place| (place, spaced(place, rows, count)));
+                picked.filter(|(_, row)| range.contains(row)).collect()
+            }
+            Self::Listed(list) => {
+                list.iter().copied().enumerate().filter(|(_, row)| range.contains(row)).collect()
+            }
+        }
+    }
+
+    /// Whether the row at this place of the sample is tried for a hidden lattice.
+    fn tries_lattice(&self, place: usize, rows: usize) -> bool {
+        let count = match self {
+            Self::Even => rows.min(ROWS),
+            Self::Listed(list) => list.len(),
+        };
+        place.is_multiple_of(count.div_ceil(LATTICE_ROWS).max(1))
+    }
+}
+
+fn spaced(place: usize, rows: usize, count: usize) -> usize {
+    // Fits: places and counts are at most 1,024, and rows are held in memory.
+    place * (rows / count) + place * (rows % count) / count
+}
+
+/// A sampled row, measured in full.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sample {
+    pub(super) norm: f64,
+    pub(super) detail: RowDetail,
+    /// Where the grid is float32 and the row near enough to 1.
+    pub(super) float32: Option<Float32>,
+    pub(super) lattice: Lattice,
+}
+
+/// What measuring a row needs beyond the row.
+pub(super) struct Measuring<'a> {
+    pub(super) shape: &'a DecoderShape,
+    pub(super) choice: &'a Choice,
+    pub(super) grid: Dtype,
+    pub(super) bounds: &'a Bounds,
+}
+
+impl Measuring<'_> {
+    pub(super) fn measure(
+        &self,
+        place: usize,
+        row_index: usize,
+        row: &[f64],
+        norm: f64,
+        detail: RowDetail,
+    ) -> Result<Sample, Error> {
+        let near_unit = (norm - 1.0).abs() <= EPS_REACH + 2.0 * self.bounds.high(norm);
+        let float32 = if self.grid == Dtype::F32 && near_unit {
+            Some(float32(row, norm, scale_of(row_index), &mut Vec::new())?)
+        } else {
+            None
+        };
+        let fine = matches!(self.grid, Dtype::F32 | Dtype::F64);
+        let lattice = if fine && self.choice.tries_lattice(place, self.shape.rows) {
+            hidden_lattice(row, &mut Vec::new())
+        } else {
+            Lattice::Unknown
+        };
+        Ok(Sample { norm, detail, float32, lattice })
+    }
+}
+
+/// A scale in [1, 4) that depends on nothing but the row's index (splitmix64).
+fn scale_of(row_index: usize) -> f64 {
+    let mut state = (row_index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^= state >> 31;
+    1.0 + 3.0 * ((state >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_does_not_depend_on_how_rows_are_split() {
+        for rows in [1, 63, 1024, 1025, 5000, 16_384] {
+            let whole = Choice::Even.within(rows, &(0..rows));
+            assert_eq!(whole.len(), rows.min(ROWS));
+            assert!(whole.windows(2).all(|pair| pair[0].1 < pair[1].1));
+            let cut = rows / 3;
+            let mut parts = Choice::Even.within(rows, &(0..cut));
+            parts.extend(Choice::Even.within(rows, &(cut..rows)));
+            assert_eq!(parts, whole);
+            let tried = whole.iter().filter(|(place, _)| Choice::Even.tries_lattice(*place, rows)).count();
+            assert!(tried <= LATTICE_ROWS && (rows < LATTICE_ROWS || tried >= LATTICE_ROWS / 2));
+        }
+    }
+
+    #[test]
+    fn scales_are_spread_over_their_range() {
+        let scales: Vec<f64> = (0..1000).map(scale_of).collect();
+        assert!(scales.iter().all(|scale| (1.0..4.0).contains(scale)));
+        let mean = scales.iter().sum::<f64>() / 1000.0;
+        assert!((mean - 2.5).abs() < 0.1);
+    }
+}
