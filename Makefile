@@ -1,0 +1,82 @@
+# Everything runs in .venv, which the first target that needs it makes. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Compile for the machine at hand or for any: kernels are chosen at run time, so both give the same program.
+CARGO_FLAGS ?= --release
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+
+# The package in the environment, with what its tests need, rebuilt when a source changes.
+SOURCES := $(shell find src crates python Cargo.toml Cargo.lock pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -name '*.py' 2>/dev/null)
+$(VENV)/.built: $(BIN)/uv $(SOURCES)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group test --group lint maturin
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --uv $(CARGO_FLAGS)
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/.built ## Make .venv and build the package into it
+
+.PHONY: demo
+demo: build ## Audit the real transcoders in examples/ and variants made from them
+	@echo '$$ unitrow audit examples'
+	@$(BIN)/unitrow audit examples || test $$? -eq 1
+	@echo
+	@echo '$$ unitrow demo'
+	@$(BIN)/unitrow demo
+
+.PHONY: test
+test: build test-rust test-python ## Every Rust and Python test that needs no torch
+
+.PHONY: test-rust
+test-rust:
+	cargo test --workspace --quiet
+
+.PHONY: test-python
+test-python: build
+	$(BIN)/python -m pytest -q -m "not torch and not interop"
+
+$(VENV)/.torch: $(VENV)/.built
+	$(BIN)/uv pip install --quiet --python $(BIN)/python torch safetensors --group interop
+	@touch $@
+
+.PHONY: test-torch
+test-torch: $(VENV)/.torch ## The tests with torch, and against files of the reference writers
+	$(BIN)/python -m pytest -q -m "torch or interop"
+
+.PHONY: lint
+lint: build ## Formatting, lints and types, as CI wants them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest unitrow._native
+
+.PHONY: format
+format: build ## Format all sources
+	cargo fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: wheel
+wheel: build ## Build a wheel and an sdist into dist/
+	$(BIN)/maturin build --release --sdist --out dist
+
+.PHONY: bench
+bench: $(VENV)/.torch ## Speed against peers, in the same run
+	$(BIN)/python benches/python/run.py
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist .bench

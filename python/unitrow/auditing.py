@@ -1,0 +1,166 @@
+"""An audit, in four steps: headers (Rust), plan, one parallel scan (Rust), words."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from unitrow import _native
+from unitrow.checkpoint import Scanned, to_checkpoint
+from unitrow.discover import FoundFolder, Unlisted, find
+from unitrow.findings import Finding, wanted
+from unitrow.plan import Plan, plan_folder
+from unitrow.report import AuditReport
+from unitrow.verdict import WRONG_AXIS_CANDIDATES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrow._native import FileScan
+    from unitrow.findings import Expect, FailOn
+
+_BATCH_FILES = 4096
+"""Headers kept in memory at a time."""
+
+_PROBE_ROWS = 64
+"""Rows of the other axis that decide whether all of it is worth reading."""
+
+_PROBE_DEVIATION = 0.1
+"""No row of a unit axis is farther from 1 than this, whatever it was stored in."""
+
+
+def audit(
+    *paths: str | os.PathLike[str],
+    expect: Expect = "auto",
+    fail_on: FailOn = "fail",
+    jobs: int | None = None,
+    select: tuple[str, ...] = (),
+    ignore: tuple[str, ...] = (),
+    run_info: bool = True,
+) -> AuditReport:
+    """Audit every checkpoint below some paths: structure, values, and whether decoder rows are unit.
+
+    A file that is corrupt, or cannot be read, is a finding in the report and never an exception.
+
+    Args:
+        paths: Files or folders. An explicit file is read whatever its name is.
+        expect: `auto` judges rows by what the checkpoint's trainer is known to leave, `unit` requires unit
+            rows, `any` asks nothing of them.
+        fail_on: The severity from which `AuditReport.exit_code` is 1: `fail`, `warn` or `never`.
+        jobs: Threads; by default as many as this process may use.
+        select: Report only findings whose code starts with one of these.
+        ignore: Leave out findings whose code starts with one of these.
+        run_info: Whether the report says how the run went. Without it, equal input gives equal bytes.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+    """
+    started = time.perf_counter()
+    names = [os.fspath(path) for path in paths]
+    folders, unlisted = find(names)
+    rows: list[tuple[dict[str, Any], int]] = [_unlisted(one) for one in unlisted]
+    for batch in _batches(folders):
+        rows += _audit_batch(batch, expect, jobs)
+    for one, _ in rows:
+        one["findings"] = [found for found in one["findings"] if wanted(found["code"], select, ignore)]
+    checkpoints = sorted((one for one, _ in rows), key=lambda one: (one["root"], one["path"]))
+    return AuditReport(
+        checkpoints=checkpoints,
+        tool={"name": "unitrow", "version": _native.__version__},
+        run={"seconds": time.perf_counter() - started, "threads": jobs or _native.available_threads()} if run_info else None,
+        bytes=sum(size for _, size in rows),
+        expect=expect,
+        fail_on=fail_on,
+        file_roots=frozenset(folder.root for folder in folders if folder.explicit),
+    )
+
+
+def _batches(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
+    batch: list[FoundFolder] = []
+    files = 0
+    for folder in folders:
+        batch.append(folder)
+        files += len(folder.files)
+        if files >= _BATCH_FILES:
+            yield batch
+            batch, files = [], 0
+    if batch:
+        yield batch
+
+
+def _audit_batch(
+    folders: list[FoundFolder], expect: Expect, jobs: int | None
+) -> list[tuple[dict[str, Any], int]]:
+    paths = [os.path.join(folder.directory, name) for folder in folders for name in folder.files]
+    headers = iter(_native.read_headers(paths, jobs))
+    plans: list[Plan] = []
+    for folder in folders:
+        plans += plan_folder(folder, [next(headers) for _ in folder.files], expect)
+    scanned = _scan(plans, jobs)
+    _judge_other_axes(plans, scanned, jobs)
+    return [
+        (to_checkpoint(plan, found, expect), sum(header.size for header in plan.headers.values()))
+        for plan, found in zip(plans, scanned, strict=True)
+    ]
+
+
+def _scan(plans: list[Plan], jobs: int | None) -> list[Scanned]:
+    """Scan every sound checkpoint once: values of all tensors, rows of the decoders."""
+    tasks, owners = [], []
+    results = [Scanned() for _ in plans]
+    for plan, result in zip(plans, results, strict=True):
+        if not plan.sound or plan.match is None:
+            continue
+        for file, header in plan.headers.items():
+            wanted_here = []
+            for place, decoder in enumerate(plan.match.decoders):
+                tensor = plan.tensor(file, decoder.tensor) if decoder.file == file else None
+                if tensor is not None and decoder.reduce_axis is not None:
+                    wanted_here.append((place, (tensor[0], decoder.reduce_axis, None)))
+            tasks.append((header, [request for _, request in wanted_here], True))
+            owners.append((result, file, [place for place, _ in wanted_here]))
+    for (result, file, places), scan in zip(owners, _native.scan(tasks, jobs), strict=True):
+        result.add(file, places, scan)
+    return results
+
+
+def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | None) -> None:
+    """Measure the other axis of decoders whose rows are not unit; first a few rows, then all if those are."""
+    candidates = []
+    for plan, result in zip(plans, scanned, strict=True):
+        for place, stats in result.stats.items():
+            decoder = plan.match.decoders[place] if plan.match else None
+            tensor = plan.tensor(decoder.file, decoder.tensor) if decoder else None
+            if not decoder or not tensor or len(tensor[1][2]) < 2 or decoder.latent_axis is None:
+                continue
+            if stats.get("verdict_class", None) is not None or WRONG_AXIS_CANDIDATES(stats):
+                header = plan.headers[decoder.file]
+                candidates.append((result, place, header, tensor[0], decoder.latent_axis))
+    if not candidates:
+        return
+    probes = _native.scan([(header, [(index, axis, _PROBE_ROWS)], False) for _, _, header, index, axis in candidates], jobs)
+    close = [one for one, probe in zip(candidates, probes, strict=True) if _is_near_unit(probe)]
+    full = _native.scan([(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs)
+    for (result, place, *_), scan in zip(close, full, strict=True):
+        if isinstance(scan["decoders"][0], dict):
+            result.other_axis[place] = scan["decoders"][0]
+
+
+def _is_near_unit(probe: FileScan) -> bool:
+    stats = probe["decoders"][0]
+    return isinstance(stats, dict) and stats["max_abs_deviation"] <= _PROBE_DEVIATION
+
+
+def _unlisted(one: Unlisted) -> tuple[dict[str, Any], int]:
+    denied = isinstance(one.error, PermissionError)
+    finding = Finding(
+        code="FS_PERMISSION" if denied else "FS_IO",
+        severity="unreadable",
+        file=one.path,
+        message=f"the folder could not be listed: {one.error.strerror}",
+        expected="a folder that can be listed",
+        found=one.error.strerror,
+    )
+    plan = Plan(FoundFolder(one.root, one.path, one.path), one.path, None, {}, [finding])
+    return to_checkpoint(plan, Scanned(), "auto"), 0

@@ -1,0 +1,94 @@
+"""`unitrow audit`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from unitrow.cli import output
+
+
+@click.command("audit")
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--expect",
+    type=click.Choice(["auto", "unit", "any"]),
+    default="auto",
+    show_default=True,
+    help="What rows should be: as the layout's trainer leaves them, unit, or anything.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["fail", "warn", "never"]),
+    default="fail",
+    show_default=True,
+    help="Findings from this severity on give exit code 1.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(output.FORMATS), default="full", show_default=True, help="Report format."
+)
+@click.option("-o", "--output", "target", metavar="FILE", help="Write the report to FILE instead of stdout.")
+@click.option("--select", multiple=True, metavar="CODES", help="Report only these codes (or prefixes: ST_).")
+@click.option("--ignore", multiple=True, metavar="CODES", help="Leave these codes (or prefixes) out.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]")
+@click.option("--no-run-info", is_flag=True, help="Leave times and machine out: equal input, equal bytes.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the paths that did not pass.")
+def command(  # noqa: D103  (the help text is below, where click reads it)
+    paths: tuple[str, ...],
+    expect: str,
+    fail_on: str,
+    form: str,
+    target: str | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    jobs: int | None,
+    no_run_info: bool,
+    quiet: bool,
+) -> None:
+    with output.guarded():
+        from unitrow.auditing import audit
+
+        started = time.perf_counter()
+        try:
+            report = audit(
+                *paths,
+                expect=expect,  # type: ignore[arg-type]  # click has checked the choice
+                fail_on=fail_on,  # type: ignore[arg-type]
+                jobs=jobs,
+                select=_codes(select),
+                ignore=_codes(ignore),
+                run_info=not no_run_info,
+            )
+        except FileNotFoundError as error:
+            output.fail_usage(f"path does not exist: {error.filename}")
+        if quiet and target is None:
+            from unitrow.report.concise import failing_paths
+
+            sys.stdout.write(failing_paths(report))
+            sys.stdout.flush()
+        else:
+            output.emit(report, form, target)
+        if not quiet:
+            _closing(report.bytes, len(report.checkpoints), time.perf_counter() - started)
+        raise SystemExit(report.exit_code)
+
+
+command.help = """Norms, values and structure of every checkpoint below PATHS.
+
+Exit: 0 clean; 1 findings at or above --fail-on; 2 usage, or a path that does not exist; 3 nothing audited,
+or something unreadable or undecided; 4 internal error; 130 interrupted."""
+
+
+def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for value in values for code in value.split(",") if code.strip())
+
+
+def _closing(size: int, checkpoints: int, seconds: float) -> None:
+    from unitrow.report.text import size as human
+
+    if checkpoints == 0:
+        click.echo("no checkpoint found: looked for .safetensors, .npz and .npy files", err=True)
+    elif sys.stderr.isatty():
+        click.echo(f"{human(size)} in {seconds:.2f} s: {human(int(size / seconds))}/s", err=True)

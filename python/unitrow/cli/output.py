@@ -1,0 +1,108 @@
+"""Where reports go: a terminal, a pipe, or a file that is whole or absent. And which exit codes exist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrow.report import AuditReport
+
+FORMATS = ("full", "concise", "json", "jsonl")
+
+EXIT_USAGE = 2
+EXIT_INTERNAL = 4
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+def fail_usage(message: str, hint: str = "") -> NoReturn:
+    """End with exit code 2 and a message on stderr."""
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    raise SystemExit(EXIT_USAGE)
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Turn an interruption into exit 130, a closed pipe into silence and a bug of ours into exit 4."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader went away, as `| head` does; keep the interpreter from complaining at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
+    except (click.ClickException, click.exceptions.Exit, SystemExit):
+        raise
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("error: this is a bug in unitrow; the lines above say where", err=True)
+        raise SystemExit(EXIT_INTERNAL) from None
+
+
+def emit(report: AuditReport, form: str, output: str | None) -> None:
+    """Write a report to `output`, or to stdout."""
+    if output is not None:
+        text = report.render(form)
+        try:
+            write_atomically(output, text)
+        except OSError as error:
+            fail_usage(f"cannot write {output}: {error.strerror or error}")
+        return
+    options: dict[str, object] = {}
+    if form == "full":
+        terminal = sys.stdout.isatty()
+        options = {
+            "width": shutil.get_terminal_size().columns if terminal else None,
+            "color": _color(terminal=terminal),
+            "ascii_only": not _encodes("▁‖×−…"),
+        }
+    sys.stdout.write(report.render(form, **options))
+    sys.stdout.flush()
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Write a file that is whole or absent: temporary file beside it, sync, rename."""
+    directory, name = os.path.split(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp keeps others out; a report is an ordinary file
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _color(*, terminal: bool) -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    return terminal or bool(os.environ.get("FORCE_COLOR"))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,141 @@
+"""Step two of an audit: from headers to a plan, one entry per checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitrow.findings import Finding, severity_of
+from unitrow.layouts import recognise
+from unitrow.layouts.model import FileMeta, Folder, Match, TensorMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unitrow._native import FileHeader
+    from unitrow.discover import FoundFolder
+    from unitrow.findings import Expect
+
+SIDE_FILE_BYTES = 4 << 20
+"""No side file of a checkpoint is longer; what is beyond is not read."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """One checkpoint: where it is, what it was recognised as, what is to be scanned.
+
+    Attributes:
+        folder: Where it was found.
+        path: The checkpoint as reports show it, relative to its root.
+        match: What the catalogue says about it; `None` where the bytes are not sound enough to ask.
+        headers: The checkpoint's tensor files by name.
+        findings: What is known before any value is read.
+    """
+
+    folder: FoundFolder
+    path: str
+    match: Match | None
+    headers: dict[str, FileHeader]
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the structure of every file lets its values be read."""
+        return all(header.sound for header in self.headers.values())
+
+    def tensor(self, file: str, name: str) -> tuple[int, tuple[str, str, list[int]]] | None:
+        """Index and description of a tensor of the checkpoint."""
+        for index, tensor in enumerate(self.headers[file].tensors if file in self.headers else ()):
+            if tensor[0] == name:
+                return index, tensor
+        return None
+
+
+def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expect) -> list[Plan]:
+    """The checkpoints of one folder.
+
+    Args:
+        folder: The folder, with the names of its files.
+        headers: The header of each of `folder.files`, in that order.
+        expect: The policy for the severities of layout findings.
+    """
+    by_name = dict(zip(folder.files, headers, strict=True))
+    metas = [_meta(name, header) for name, header in by_name.items()]
+    seen = Folder(
+        path=folder.display(),
+        siblings=folder.siblings,
+        read_text=side_file_reader(folder.directory),
+        parts=_parts(folder.directory),
+    )
+    plans = []
+    for match in recognise(seen, metas) if metas else []:
+        files = {name: by_name[name] for name in match.files if name in by_name}
+        whole = match.is_folder and not folder.explicit
+        path = folder.display() if whole else folder.display(match.files[0])
+        plan = Plan(folder, path, match, files)
+        for name, header in files.items():
+            plan.findings += [from_native(found, folder.display(name)) for found in header.findings]
+        if plan.sound:
+            plan.findings += _layout_findings(match, folder, expect)
+        plans.append(plan)
+    plans.extend(_unsupported(folder, name) for name in folder.unsupported)
+    return plans
+
+
+def from_native(found: dict[str, Any], file: str) -> Finding:
+    """A finding of the Rust side, on a file named as reports show it."""
+    return Finding(file=file, **found)
+
+
+def side_file_reader(directory: str) -> Callable[[str], bytes | None]:
+    """A bounded reader of the small files beside a checkpoint; absent files are `None`."""
+
+    def read(name: str) -> bytes | None:
+        path = os.path.join(directory, name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(SIDE_FILE_BYTES)
+
+    return read
+
+
+def _meta(name: str, header: FileHeader) -> FileMeta:
+    tensors = tuple(TensorMeta(tensor, dtype, tuple(shape)) for tensor, dtype, shape in header.tensors)
+    return FileMeta(name, header.container, tensors, header.metadata)
+
+
+def _parts(directory: str) -> tuple[str, ...]:
+    return tuple(part for part in os.path.abspath(directory).split(os.sep) if part)
+
+
+def _layout_findings(match: Match, folder: FoundFolder, expect: Expect) -> list[Finding]:
+    return [
+        Finding(
+            code=found.code,
+            severity=severity_of(found.code, expect, match.expected),
+            file=folder.display(found.file),
+            message=found.message,
+            tensor=found.tensor,
+            expected=found.expected,
+            found=found.found,
+            hint=found.hint,
+        )
+        for found in match.findings
+    ]
+
+
+def _unsupported(folder: FoundFolder, name: str) -> Plan:
+    finding = Finding(
+        code="FS_UNSUPPORTED",
+        severity="unreadable",
+        file=folder.display(name),
+        message="a checkpoint in a container that is not read by this version",
+        expected="safetensors, npz or npy",
+        found=os.path.splitext(name)[1],
+        hint="convert it to safetensors",
+    )
+    return Plan(folder, folder.display(name), None, {}, [finding])
