@@ -8,6 +8,10 @@ layout's own orientation where a non-square encoder shows that its writer kept t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MATRIX = 2
 
@@ -87,42 +91,39 @@ def decide(evidence: Evidence) -> Axes:
 
 
 def _matrix(evidence: Evidence) -> Axes:
-    for latents, written in (
+    shape = evidence.shape
+    for all_latents, all_written in (
         (evidence.latents, evidence.written),
         (_some(evidence.config_latents), _some(evidence.config_written)),
     ):
-        votes = _votes(evidence.shape, latents, written)
-        axes = {axis for axis, _ in votes}
+        latents = [length for length in all_latents if length.value in shape]
+        written = [length for length in all_written if length.value in shape]
+        why = _in_words(latents, written)
+        axes = {shape.index(length.value) for length in latents}
+        axes |= {1 - shape.index(length.value) for length in written}
         if len(axes) > 1:
-            spoken = " but ".join(text for _, text in votes)
-            return Axes(None, None, f"the evidence for the latent axis disagrees: {spoken}")
+            return Axes(None, None, f"the evidence disagrees: {why}")
         if axes:
-            return _answer(evidence, axes.pop(), " and ".join(text for _, text in votes))
+            return _answer(evidence, axes.pop(), why)
     shared = _shared_extent(evidence)
     if shared is not None:
         return _answer(evidence, *shared)
-    rows, columns = evidence.shape
-    return Axes(
-        None,
-        None,
-        f"nothing beside {evidence.tensor} says whether {rows} or {columns} is the number of latents",
-    )
+    why = f"nothing beside {evidence.tensor} says whether {shape[0]} or {shape[1]} is the number of latents"
+    return Axes(None, None, why)
 
 
-def _votes(
-    shape: tuple[int, ...], latents: tuple[Length, ...], written: tuple[Length, ...]
-) -> list[tuple[int, str]]:
-    votes = [
-        (shape.index(length.value), f"{length.source} has {length.value} entries, one per latent")
-        for length in latents
-        if length.value in shape
-    ]
-    votes += [
-        (1 - shape.index(length.value), f"{length.source} has {length.value}, one per written activation")
-        for length in written
-        if length.value in shape
-    ]
-    return votes
+def _in_words(latents: Sequence[Length], written: Sequence[Length]) -> str:
+    """Say who has how many entries of what, such as ``b_enc and threshold: 32, one per latent``."""
+    clauses = []
+    for lengths, meaning in ((latents, "one per latent"), (written, "one per written activation")):
+        for value in dict.fromkeys(length.value for length in lengths):
+            sources = [length.source for length in lengths if length.value == value]
+            clauses.append(f"{_listed(sources)}: {value}, {meaning}")
+    return "; ".join(clauses)
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _shared_extent(evidence: Evidence) -> tuple[int, str] | None:
@@ -178,10 +179,7 @@ def _many_axes(evidence: Evidence) -> Axes:
     reduce = _only_axis(shape, (*evidence.written, *_some(evidence.config_written)))
     if latent is None or reduce is None or latent[0] == reduce[0]:
         return Axes(None, None, f"the lengths beside {evidence.tensor} do not single out its axes")
-    why = (
-        f"{latent[1].source} has {latent[1].value} entries, one per latent; "
-        f"{reduce[1].source} has {reduce[1].value}, one per written activation"
-    )
+    why = _in_words((latent[1],), (reduce[1],))
     usual = evidence.usual_latent_axis
     return Axes(latent[0], reduce[0], why, transposed=usual is not None and latent[0] != usual % len(shape))
 

@@ -20,65 +20,78 @@ if TYPE_CHECKING:
     from unitrow.layouts.source import Source
 
 _MATRIX = 2
-_UPPER: Mapping[str, str] = {
-    "W_enc": "d_in d_sae",
-    "W_dec": "d_sae d_out",
-    "b_enc": "d_sae",
-    "b_dec": "d_out",
-    "threshold": "d_sae",
-}
-_LOWER: Mapping[str, str] = {
-    "w_enc": "d_in d_sae",
-    "w_dec": "d_sae d_out",
-    "b_enc": "d_sae",
-    "b_dec": "d_out",
-    "threshold": "d_sae",
-}
+_TRANSCODERS = re.compile(r"(?:^|[-_])transcoders(?:$|[^a-z])")
+_SAES = re.compile(r"gemma-scope-.*-(?:res|mlp|att)(?:$|-)")
+_VECTORS: Mapping[str, str] = {"b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 _AFFINE = "affine_skip_connection"
 
 _RECIPE = "Gemma Scope's trainer projects decoder rows back to unit norm after every update"
+_TENSORS_ONLY = "nothing but tensor names says that this is a Gemma Scope file"
 
 
-def _recognise_1(source: Source, named: bool) -> str | None:
-    if source.file.container != "npz":
+class _First:
+    """Gemma Scope 1 with its tensor names in capitals, or small as some copies have them."""
+
+    def __init__(self, letter: str) -> None:
+        self.encoder, self.decoder = f"{letter}_enc", f"{letter}_dec"
+        self.required = (self.encoder, self.decoder, "b_enc", "b_dec", "threshold")
+
+    def shapes(self) -> dict[str, str]:
+        return {self.encoder: "d_in d_sae", self.decoder: "d_sae d_out", **_VECTORS}
+
+    def recognise(self, source: Source, named: bool) -> str | None:
+        if source.file.container != "npz":
+            return None
+        if named and (source.has(self.decoder) or source.has(self.encoder)):
+            return f"params.npz with {self.decoder if source.has(self.decoder) else self.encoder}"
+        if source.has(*self.required):
+            return "an npz archive with the five tensors of Gemma Scope, though not named params.npz"
         return None
-    decoder, encoder = ("W_dec", "W_enc") if source.has("W_dec") else ("w_dec", "w_enc")
-    if named and (source.has(decoder) or source.has(encoder)):
-        return f"params.npz with {decoder if source.has(decoder) else encoder}"
-    if source.has(decoder, encoder, "b_enc", "b_dec", "threshold"):
-        return "an npz archive with the five tensors of Gemma Scope, though not named params.npz"
-    return None
 
+    def recognise_transcoder(self, source: Source, named: bool) -> str | None:
+        why = self.recognise(source, named)
+        if why is None:
+            return None
+        for part in reversed(source.folder.names()):  # the innermost name that says something
+            if _TRANSCODERS.search(part):
+                return f"{why}, in a folder named after transcoders"
+            if _SAES.search(part):
+                return None
+        return f"{why}, reading and writing different widths" if self._widths_differ(source) else None
 
-def _recognise_1_transcoder(source: Source, named: bool) -> str | None:
-    why = _recognise_1(source, named)
-    if why is None:
-        return None
-    if any("transcoder" in part.lower() for part in source.folder.names()):
-        return f"{why}, in a folder named after transcoders"
-    if _reads_another_width(source):
-        return f"{why}, reading and writing different widths"
-    return None
+    def judge(self, _source: Source, named: bool) -> Judgement:
+        return Judgement(
+            expected="yes" if named else "unknown",
+            expected_why=_RECIPE if named else _TENSORS_ONLY,
+            required=tuple((name,) for name in self.required),
+            required_why="Gemma Scope's JumpReLU",
+            threshold="threshold",
+        )
 
+    def layouts(self) -> tuple[Layout, Layout]:
+        sae = Layout(
+            id="gemma_scope_1",
+            title="Gemma Scope SAE",
+            is_folder=False,
+            weights=re.compile(r"params\.npz"),
+            decoder=self.decoder,
+            shapes=self.shapes(),
+            recognise=self.recognise,
+            judge=self.judge,
+        )
+        transcoder = replace(
+            sae,
+            id="gemma_scope_1_transcoder",
+            title="Gemma Scope transcoder",
+            recognise=self.recognise_transcoder,
+        )
+        return transcoder, sae
 
-def _reads_another_width(source: Source) -> bool:
-    encoder = source.shape("W_enc") or source.shape("w_enc")
-    latents, written = source.length("b_enc"), source.length("b_dec")
-    if encoder is None or len(encoder) != _MATRIX or latents not in encoder or written is None:
-        return False
-    return (encoder[1] if encoder[0] == latents else encoder[0]) != written
-
-
-def _judge_1(source: Source, named: bool) -> Judgement:
-    lower = source.has("w_dec") and not source.has("W_dec")
-    encoder, decoder = ("w_enc", "w_dec") if lower else ("W_enc", "W_dec")
-    return Judgement(
-        expected="yes" if named else "unknown",
-        expected_why=_RECIPE if named else "nothing but tensor names says that this is a Gemma Scope file",
-        required=((encoder,), (decoder,), ("b_enc",), ("b_dec",), ("threshold",)),
-        required_why="Gemma Scope's JumpReLU",
-        threshold="threshold",
-    )
+    def _widths_differ(self, source: Source) -> bool:
+        encoder, latents, written = source.shape(self.encoder), source.length("b_enc"), source.length("b_dec")
+        if encoder is None or len(encoder) != _MATRIX or latents not in encoder or written is None:
+            return False
+        return (encoder[1] if encoder[0] == latents else encoder[0]) != written
 
 
 def _recognise_2(source: Source, named: bool) -> str | None:
@@ -100,7 +113,7 @@ def _judge_2(source: Source, named: bool) -> Judgement:
     if not named:
         return Judgement(
             "unknown",
-            "nothing but tensor names says that this is a Gemma Scope file",
+            _TENSORS_ONLY,
             threshold="threshold",
             zero_allowed=(_AFFINE,),
         )
@@ -136,34 +149,16 @@ def _expected_2(config: Config) -> tuple[str, str]:
     return "yes", _RECIPE
 
 
-GEMMA_SCOPE_1 = Layout(
-    id="gemma_scope_1",
-    title="Gemma Scope SAE",
-    is_folder=False,
-    weights=re.compile(r"params\.npz"),
-    decoder="W_dec",
-    shapes=_UPPER,
-    recognise=_recognise_1,
-    judge=_judge_1,
-)
-
-GEMMA_SCOPE_1_TRANSCODER = replace(
-    GEMMA_SCOPE_1,
-    id="gemma_scope_1_transcoder",
-    title="Gemma Scope transcoder",
-    recognise=_recognise_1_transcoder,
-)
-
 GEMMA_SCOPE_2 = Layout(
     id="gemma_scope_2",
     title="Gemma Scope 2 SAE or transcoder",
     is_folder=True,
     weights=re.compile(r"params\.safetensors"),
     decoder="w_dec",
-    shapes={**_LOWER, _AFFINE: "d_in d_out"},
+    shapes={"w_enc": "d_in d_sae", "w_dec": "d_sae d_out", **_VECTORS, _AFFINE: "d_in d_out"},
     recognise=_recognise_2,
     judge=_judge_2,
     side_files=("config.json",),
 )
 
-LAYOUTS = (GEMMA_SCOPE_1_TRANSCODER, GEMMA_SCOPE_1, GEMMA_SCOPE_2)
+LAYOUTS = (*_First("W").layouts(), *_First("w").layouts(), GEMMA_SCOPE_2)
