@@ -1,10 +1,25 @@
 //! The Python binding: convert, release the GIL, call, wrap.
 use pyo3::prelude::*;
 
+mod arrays;
+mod audit;
+mod errors;
+mod norms;
+mod tensors;
+
 /// Rust operations behind the `unitrow` package.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, pymodule};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use crate::arrays::export::MappedBytes;
+    #[pymodule_export]
+    use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
+    #[pymodule_export]
+    use crate::norms::row_norms;
+    #[pymodule_export]
+    use crate::tensors::{MappedFile, codes, write_npz, write_safetensors};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
