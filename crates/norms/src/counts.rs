@@ -1,7 +1,8 @@
 //! Counts of special values, and the range of the rest.
 
 use crate::Dtype;
-use crate::element::{bits_at, value_at};
+use crate::dispatch::Isa;
+use crate::kernel::scan::Scan;
 
 /// How many elements are special, and the range of those that are not NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,27 +49,11 @@ impl Default for Counts {
 /// Counts over the elements of `bytes`; a rest shorter than an element is ignored.
 #[must_use]
 pub fn value_counts(bytes: &[u8], dtype: Dtype) -> Counts {
-    let mut counts = Counts::EMPTY;
-    for index in 0..bytes.len() / dtype.size_bytes() {
-        counts = counts.merge(of_element(bytes, dtype, index));
-    }
-    counts
+    value_counts_with(Isa::detect(), bytes, dtype)
 }
 
-/// The counts of one element.
-pub(crate) fn of_element(bytes: &[u8], dtype: Dtype, index: usize) -> Counts {
-    let format = dtype.format();
-    let magnitude = bits_at(bytes, dtype, index) & format.magnitude_mask();
-    let value = value_at(bytes, dtype, index);
-    let mut counts = Counts::EMPTY;
-    counts.nan = u64::from(value.is_nan());
-    counts.inf = u64::from(value.is_infinite());
-    counts.zero = u64::from(value == 0.0);
-    counts.subnormal = u64::from(!value.is_nan() && (1..format.min_normal_bits()).contains(&magnitude));
-    if !value.is_nan() {
-        // Adding +0 turns a negative zero into a positive one.
-        counts.min = value + 0.0;
-        counts.max = value + 0.0;
-    }
-    counts
+/// [`value_counts`] on a chosen instruction set.
+#[must_use]
+pub fn value_counts_with(isa: Isa, bytes: &[u8], dtype: Dtype) -> Counts {
+    isa.run(Scan { bytes, dtype })
 }

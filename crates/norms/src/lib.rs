@@ -5,17 +5,25 @@
 //! set, for every number of threads and for every memory layout.
 
 mod counts;
+pub mod dispatch;
 mod element;
 mod error;
 mod float32;
+mod isa;
+mod kernel;
 mod norm;
 mod pool;
 mod rows;
+mod vector;
 
-pub use counts::{Counts, value_counts};
+#[cfg(target_endian = "big")]
+compile_error!("elements are read as little-endian");
+
+pub use counts::{Counts, value_counts, value_counts_with};
+pub use dispatch::Isa;
 pub use element::Dtype;
 pub use error::Error;
 pub use float32::{Summation, float32_norm, torch_figure};
-pub use norm::{row_norms, row_norms_counted};
+pub use norm::{row_norms, row_norms_counted, row_norms_counted_with, row_norms_with};
 pub use pool::Pool;
 pub use rows::{Rows, RowsMut};

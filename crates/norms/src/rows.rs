@@ -59,7 +59,9 @@ impl Layout {
     /// (inner) or the whole extent (outer), and a lone outer axis of stride 1 becomes the inner one.
     fn simplified(mut self) -> Self {
         let [outer, len, inner] = self.shape;
-        if inner == 1 && outer > 1 && self.strides[0] == 1 && len > 1 && self.strides[1] != 1 {
+        if self.shape.contains(&0) {
+            self.strides = [0, 1, 0];
+        } else if inner == 1 && outer > 1 && self.strides[0] == 1 && len > 1 && self.strides[1] != 1 {
             self.shape = [1, len, outer];
             self.strides = [0, self.strides[1], 1];
         } else if inner == 1 {
@@ -93,6 +95,11 @@ impl Layout {
 
     pub(crate) fn count(&self) -> usize {
         self.shape[0] * self.shape[2]
+    }
+
+    /// Whether neighbouring rows interleave in memory, so that matrix rows are streamed rather than ours.
+    pub(crate) fn is_columns(&self) -> bool {
+        self.strides[1] != 1 && self.strides[2] == 1 && self.shape[2] > 1
     }
 
     /// First element of row (outer index, inner index).

@@ -1,0 +1,97 @@
+//! AVX2 with FMA and F16C: two registers of four float64.
+
+use std::arch::x86_64::{
+    __m256d, _mm_loadu_ps, _mm_loadu_si128, _mm256_add_pd, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_fmadd_pd,
+    _mm256_loadu_pd, _mm256_mul_pd, _mm256_set1_pd, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
+};
+
+use crate::dispatch::Kernel;
+use crate::vector::Vector;
+
+/// Eight lanes in two registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(__m256d, __m256d);
+
+/// Whether this CPU can run [`call`].
+pub(crate) fn is_available() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+}
+
+/// Runs `kernel` compiled for AVX2.
+///
+/// # Safety
+/// [`is_available`] returned true on this CPU.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function has the features that `Avx2` needs.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+// SAFETY: memory as each method names it; the caller of each method vouches for AVX2, FMA and F16C.
+unsafe impl Vector for Avx2 {
+    #[inline(always)]
+    unsafe fn splat(value: f64) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_set1_pd(value), _mm256_set1_pd(value)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: AVX and 64 readable bytes by contract.
+        unsafe { Self(_mm256_loadu_pd(source), _mm256_loadu_pd(source.add(4))) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: AVX and 32 readable bytes by contract.
+        unsafe { Self(_mm256_cvtps_pd(_mm_loadu_ps(source)), _mm256_cvtps_pd(_mm_loadu_ps(source.add(4)))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        // SAFETY: AVX and 64 writable bytes by contract.
+        unsafe {
+            _mm256_storeu_pd(target, self.0);
+            _mm256_storeu_pd(target.add(4), self.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_add_pd(self.0, other.0), _mm256_add_pd(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_sub_pd(self.0, other.0), _mm256_sub_pd(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_mul_pd(self.0, other.0), _mm256_mul_pd(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {
+        // SAFETY: FMA by contract.
+        unsafe { Self(_mm256_fmadd_pd(x.0, y.0, self.0), _mm256_fmadd_pd(x.1, y.1, self.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+        // SAFETY: F16C, 32 readable and 64 writable bytes by contract. The conversion ignores the
+        // denormals-are-zero mode.
+        unsafe {
+            _mm256_storeu_ps(target, _mm256_cvtph_ps(_mm_loadu_si128(source.cast())));
+            _mm256_storeu_ps(target.add(8), _mm256_cvtph_ps(_mm_loadu_si128(source.add(16).cast())));
+        }
+    }
+}

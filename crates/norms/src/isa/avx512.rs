@@ -1,0 +1,91 @@
+//! AVX-512: one register of eight float64.
+
+use std::arch::x86_64::{
+    __m512d, _mm256_loadu_ps, _mm256_loadu_si256, _mm512_add_pd, _mm512_cvtph_ps, _mm512_cvtps_pd,
+    _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_storeu_pd, _mm512_storeu_ps,
+    _mm512_sub_pd,
+};
+
+use crate::dispatch::Kernel;
+use crate::vector::Vector;
+
+/// Eight lanes in one register.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(__m512d);
+
+/// Whether this CPU can run [`call`].
+pub(crate) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && super::avx2::is_available()
+}
+
+/// Runs `kernel` compiled for AVX-512.
+///
+/// # Safety
+/// [`is_available`] returned true on this CPU.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,popcnt")]
+pub(crate) unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function has the features that `Avx512` needs.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+// SAFETY: memory as each method names it; the caller of each method vouches for AVX-512.
+unsafe impl Vector for Avx512 {
+    #[inline(always)]
+    unsafe fn splat(value: f64) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_set1_pd(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: AVX-512 and 64 readable bytes by contract.
+        Self(unsafe { _mm512_loadu_pd(source) })
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: AVX-512 and 32 readable bytes by contract.
+        Self(unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(source)) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        // SAFETY: AVX-512 and 64 writable bytes by contract.
+        unsafe { _mm512_storeu_pd(target, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_add_pd(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_sub_pd(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_mul_pd(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_fmadd_pd(x.0, y.0, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+        // SAFETY: AVX-512, 32 readable and 64 writable bytes by contract. The conversion ignores the
+        // denormals-are-zero mode.
+        unsafe { _mm512_storeu_ps(target, _mm512_cvtph_ps(_mm256_loadu_si256(source.cast()))) }
+    }
+}

@@ -1,0 +1,144 @@
+//! Norms of rows whose elements are adjacent.
+
+use crate::dispatch::Kernel;
+use crate::kernel::scan::scan;
+use crate::kernel::sum::{SquareSum, root};
+use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
+use crate::vector::Vector;
+use crate::{Counts, Rows};
+
+/// Elements that are summed before they are counted: they stay in the first-level cache in between.
+const SEGMENT: usize = 32 * BLOCK;
+
+/// Norms of the rows from `first` on, as many as `norms` holds.
+pub(crate) struct LastAxis<'a> {
+    pub(crate) rows: Rows<'a>,
+    pub(crate) first: usize,
+    pub(crate) norms: &'a mut [f64],
+    pub(crate) counts: Option<&'a mut Counts>,
+}
+
+impl Kernel for LastAxis<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: by contract.
+        with_element!(self.rows.layout.dtype, E => unsafe { self.run_typed::<V, E>() });
+    }
+}
+
+impl LastAxis<'_> {
+    /// # Safety
+    /// The CPU has the instruction set of `V`; the view holds elements of `E`.
+    #[inline(always)]
+    unsafe fn run_typed<V: Vector, E: Element>(mut self) {
+        let size_bytes = E::DTYPE.size_bytes();
+        let layout = self.rows.layout;
+        let [_, len, _] = layout.shape;
+        let mut gathered = Vec::new();
+        for (index, norm) in self.norms.iter_mut().enumerate() {
+            let start = layout.start(self.first + index) * size_bytes;
+            let row = if layout.strides[1] == 1 {
+                // The view was checked to lie within the buffer.
+                &self.rows.bytes[start..start + len * size_bytes]
+            } else {
+                gather(
+                    self.rows.bytes,
+                    start,
+                    len,
+                    layout.strides[1] * size_bytes,
+                    size_bytes,
+                    &mut gathered,
+                );
+                &gathered
+            };
+            // SAFETY: by contract.
+            *norm = unsafe { row_norm::<V, E>(row, self.counts.as_deref_mut()) };
+        }
+    }
+}
+
+/// Copies the elements of one row next to each other.
+pub(crate) fn gather(
+    bytes: &[u8],
+    start: usize,
+    len: usize,
+    step_bytes: usize,
+    size_bytes: usize,
+    target: &mut Vec<u8>,
+) {
+    target.clear();
+    for index in 0..len {
+        target.extend_from_slice(&bytes[start + index * step_bytes..][..size_bytes]);
+    }
+}
+
+/// The norm of the elements in `row`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> f64 {
+    // SAFETY: by contract.
+    let mut sum = unsafe { SquareSum::<V>::new() };
+    for segment in row.chunks(SEGMENT * E::DTYPE.size_bytes()) {
+        // SAFETY: the segment's elements are readable; all segments but the last are whole blocks.
+        unsafe {
+            sum.add_elements::<E>(segment.as_ptr(), segment.len() / E::DTYPE.size_bytes());
+        }
+        if let Some(counts) = counts.as_deref_mut() {
+            // SAFETY: the segment's elements are readable.
+            unsafe { scan::<E>(segment.as_ptr(), segment.len() / E::DTYPE.size_bytes(), counts) };
+        }
+    }
+    // SAFETY: by contract.
+    let total = unsafe { sum.total() };
+    if E::Wide::SQUARES_ROUND && !squares_are_safe(total.0) {
+        // SAFETY: by contract.
+        return unsafe { rescaled_norm::<V>(row) };
+    }
+    root(total)
+}
+
+/// Whether no float64 square can have overflowed, or underflowed so far that it matters.
+///
+/// A square that underflows is off by 2⁻¹⁰⁷⁵ at most: 2⁶⁴ of them do not reach 2⁻⁵³ of a sum above this bound.
+#[inline(always)]
+pub(crate) fn squares_are_safe(sum: f64) -> bool {
+    const LEAST: f64 = 1e-270;
+    (LEAST..f64::INFINITY).contains(&sum)
+}
+
+/// The norm of a float64 row whose squares leave the range: scaled by a power of two, which is exact.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[cold]
+#[inline(always)]
+pub(crate) unsafe fn rescaled_norm<V: Vector>(row: &[u8]) -> f64 {
+    let values = || row.as_chunks::<8>().0.iter().map(|word| f64::from_le_bytes(*word));
+    let mut largest = 0.0_f64;
+    for value in values() {
+        if value.is_nan() {
+            return f64::NAN;
+        }
+        largest = largest.max(value.abs());
+    }
+    if largest == 0.0 || largest == f64::INFINITY {
+        return largest;
+    }
+    let exponent = i32::try_from(largest.to_bits() >> 52).unwrap_or(0) - 1023;
+    // Within the range where both the factor and its inverse are float64 numbers; the largest element then
+    // lies between 2^-52 and 2.
+    let shift = (-exponent).clamp(-1022, 1022);
+    let scale = crate::element::power_of_two(shift);
+    let scaled: Vec<f64> = values().map(|value| value * scale).collect();
+    // SAFETY: by contract; the elements are readable.
+    let total = unsafe {
+        let mut sum = SquareSum::<V>::new();
+        sum.add_elements::<F64>(scaled.as_ptr().cast(), scaled.len());
+        sum.total()
+    };
+    root(total) * crate::element::power_of_two(-shift)
+}

@@ -1,0 +1,12 @@
+//! The algorithms, each written once over [`crate::vector::Vector`].
+#![expect(unsafe_code, reason = "loads through pointers at any alignment; vector instructions")]
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined loses the caller's target features"
+)]
+
+pub(crate) mod columns;
+pub(crate) mod last_axis;
+pub(crate) mod scan;
+pub(crate) mod sum;
+pub(crate) mod widen;

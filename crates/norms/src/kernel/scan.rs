@@ -1,0 +1,193 @@
+//! Counts of special values, from the bits.
+//!
+//! One pass finds the largest code as an unsigned and as a signed integer and the smallest magnitude. Together
+//! they give the range of the values and say whether anything special is there at all; only then a second
+//! pass, over memory that is still in the cache, counts it.
+
+use crate::Counts;
+use crate::dispatch::Kernel;
+use crate::element::Specials;
+use crate::kernel::widen::{Element, with_element};
+use crate::vector::Vector;
+
+/// An unsigned integer as wide as an element.
+pub(crate) trait Code: Copy + Ord {
+    /// The same bits as a signed integer.
+    type Signed: Copy + Ord;
+    /// The smallest signed one.
+    const LEAST: Self::Signed;
+    /// The largest.
+    const MOST: Self;
+    /// Zero.
+    const ZERO: Self;
+    /// How many ones can be added without leaving the type.
+    const RUN: usize;
+
+    fn signed(self) -> Self::Signed;
+    fn unsigned(signed: Self::Signed) -> Self;
+    fn and(self, mask: Self) -> Self;
+    fn plus(self, more: bool) -> Self;
+    fn widen(self) -> u64;
+    fn narrow(word: u64) -> Self;
+}
+
+macro_rules! code {
+    ($($unsigned:ident $signed:ident $run:literal),*) => {$(
+        impl Code for $unsigned {
+            type Signed = $signed;
+            const LEAST: $signed = $signed::MIN;
+            const MOST: Self = Self::MAX;
+            const ZERO: Self = 0;
+            const RUN: usize = $run;
+
+            #[inline(always)]
+            fn signed(self) -> $signed {
+                self.cast_signed()
+            }
+
+            #[inline(always)]
+            fn unsigned(signed: $signed) -> Self {
+                signed.cast_unsigned()
+            }
+
+            #[inline(always)]
+            fn and(self, mask: Self) -> Self {
+                self & mask
+            }
+
+            #[inline(always)]
+            fn plus(self, more: bool) -> Self {
+                self.wrapping_add(Self::from(more))
+            }
+
+            #[inline(always)]
+            fn widen(self) -> u64 {
+                u64::from(self)
+            }
+
+            #[inline(always)]
+            #[expect(clippy::allow_attributes, reason = "the cast is trivial for u64 alone")]
+            #[allow(clippy::cast_possible_truncation, trivial_numeric_casts, reason = "constants of the format")]
+            fn narrow(word: u64) -> Self {
+                word as Self
+            }
+        }
+    )*};
+}
+
+code!(u8 i8 224, u16 i16 32768, u32 i32 65536, u64 i64 65536);
+
+/// Counts over all elements of `bytes`.
+pub(crate) struct Scan<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) dtype: crate::Dtype,
+}
+
+impl Kernel for Scan<'_> {
+    type Output = Counts;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> Counts {
+        /// Elements between the passes: they stay in the first-level cache.
+        const SEGMENT_BYTES: usize = 16384;
+        let mut counts = Counts::EMPTY;
+        for segment in self.bytes.chunks(SEGMENT_BYTES) {
+            // SAFETY: the segment's whole elements are readable.
+            with_element!(self.dtype, E => unsafe {
+                scan::<E>(segment.as_ptr(), segment.len() / E::DTYPE.size_bytes(), &mut counts);
+            });
+        }
+        counts
+    }
+}
+
+/// Adds the counts of `count` elements.
+///
+/// # Safety
+/// `count` elements are readable at `source`.
+#[inline(always)]
+pub(crate) unsafe fn scan<E: Element>(source: *const u8, count: usize, counts: &mut Counts) {
+    if count == 0 {
+        return;
+    }
+    let format = E::DTYPE.format();
+    let magnitude_mask = E::Code::narrow(format.magnitude_mask());
+    // SAFETY: by contract, for all indices below `count`.
+    let code = |index: usize| unsafe { source.cast::<E::Code>().add(index).read_unaligned() };
+
+    let mut largest = E::Code::ZERO;
+    let mut largest_signed = E::Code::LEAST;
+    let mut least_magnitude = E::Code::MOST;
+    for index in 0..count {
+        let bits = code(index);
+        largest = largest.max(bits);
+        largest_signed = largest_signed.max(bits.signed());
+        least_magnitude = least_magnitude.min(bits.and(magnitude_mask));
+    }
+    let any_negative = largest.widen() > format.magnitude_mask();
+    let any_positive = largest_signed >= E::Code::ZERO.signed();
+    let largest_signed = E::Code::unsigned(largest_signed);
+    let negative_magnitude = if any_negative { largest.and(magnitude_mask).widen() } else { 0 };
+    let positive_magnitude = if any_positive { largest_signed.widen() } else { 0 };
+    let nonfinite = negative_magnitude.max(positive_magnitude) >= format.first_nonfinite_bits();
+    if nonfinite || least_magnitude.widen() < format.min_normal_bits() {
+        // SAFETY: by contract.
+        let found = unsafe { count_special::<E>(source, count) };
+        *counts = counts.merge(found);
+        if found.nan > 0 {
+            for index in 0..count {
+                let value = E::DTYPE.decode(code(index).widen()) + 0.0;
+                // The smaller and the larger of a number and NaN is the number.
+                counts.min = counts.min.min(value);
+                counts.max = counts.max.max(value);
+            }
+            return;
+        }
+    }
+    let sign = format.magnitude_mask() + 1;
+    let smallest = if any_negative { largest.widen() } else { least_magnitude.widen() };
+    let largest = if any_positive { positive_magnitude } else { sign | least_magnitude.widen() };
+    // Adding +0 turns a negative zero into a positive one.
+    counts.min = counts.min.min(E::DTYPE.decode(smallest) + 0.0);
+    counts.max = counts.max.max(E::DTYPE.decode(largest) + 0.0);
+}
+
+/// The four counts, without the range.
+///
+/// # Safety
+/// `count` elements are readable at `source`.
+#[inline(always)]
+unsafe fn count_special<E: Element>(source: *const u8, count: usize) -> Counts {
+    let format = E::DTYPE.format();
+    let zero_is_nan = format.specials == Specials::NegativeZeroIsNan;
+    let has_infinity = format.specials == Specials::Ieee;
+    let magnitude_mask = E::Code::narrow(format.magnitude_mask());
+    let min_normal = E::Code::narrow(format.min_normal_bits());
+    let first_nonfinite = E::Code::narrow(format.first_nonfinite_bits());
+    let negative_zero = E::Code::narrow(format.magnitude_mask() + 1);
+    let mut counts = Counts::EMPTY;
+    for start in (0..count).step_by(E::Code::RUN) {
+        let (mut zero, mut small, mut nonfinite, mut infinite) =
+            (E::Code::ZERO, E::Code::ZERO, E::Code::ZERO, E::Code::ZERO);
+        for index in start..count.min(start + E::Code::RUN) {
+            // SAFETY: by contract.
+            let bits = unsafe { source.cast::<E::Code>().add(index).read_unaligned() };
+            let magnitude = bits.and(magnitude_mask);
+            small = small.plus(magnitude < min_normal);
+            if zero_is_nan {
+                zero = zero.plus(bits == E::Code::ZERO);
+                nonfinite = nonfinite.plus(bits == negative_zero);
+            } else {
+                zero = zero.plus(magnitude == E::Code::ZERO);
+                nonfinite = nonfinite.plus(magnitude >= first_nonfinite);
+                infinite = infinite.plus(has_infinity && magnitude == first_nonfinite);
+            }
+        }
+        let negative_zero_nan = if zero_is_nan { nonfinite.widen() } else { 0 };
+        counts.zero += zero.widen();
+        counts.subnormal += small.widen() - zero.widen() - negative_zero_nan;
+        counts.inf += infinite.widen();
+        counts.nan += nonfinite.widen() - infinite.widen();
+    }
+    counts
+}

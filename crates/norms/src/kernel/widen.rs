@@ -1,0 +1,274 @@
+//! The element types as kernels see them: how to widen a run of elements exactly.
+
+use crate::Dtype;
+use crate::element::Format;
+use crate::kernel::scan::Code;
+use crate::vector::Vector;
+
+/// Elements that are widened and summed together: eight vectors.
+pub(crate) const BLOCK: usize = 64;
+
+/// The type in which elements reach the arithmetic: f32 (which holds every narrower format exactly) or f64.
+pub(crate) trait Wide: Copy {
+    /// Zero.
+    const ZERO: Self;
+    /// Whether squares may round, overflow or underflow in float64.
+    const SQUARES_ROUND: bool;
+
+    /// Reads eight at any alignment, as float64.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; eight elements are readable.
+    unsafe fn load<V: Vector>(source: *const Self) -> V;
+
+    /// `sum + x * x`, with the product rounded once and the sum rounded once.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V;
+}
+
+impl Wide for f32 {
+    const ZERO: Self = 0.0;
+    const SQUARES_ROUND: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(source: *const Self) -> V {
+        // SAFETY: by contract.
+        unsafe { V::widen(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
+        // SAFETY: by contract; the product of two 24-bit significands is exact in float64.
+        unsafe { sum.add_exact_product(x, x) }
+    }
+}
+
+impl Wide for f64 {
+    const ZERO: Self = 0.0;
+    const SQUARES_ROUND: bool = true;
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(source: *const Self) -> V {
+        // SAFETY: by contract.
+        unsafe { V::load(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
+        // SAFETY: by contract. Never fused: not every instruction set has a fused multiplication.
+        unsafe { sum.add(x.mul(x)) }
+    }
+}
+
+/// A storage format.
+pub(crate) trait Element {
+    /// Its name at run time.
+    const DTYPE: Dtype;
+    /// Whether memory already holds [`Element::Wide`].
+    const IS_WIDE: bool;
+    /// What it is widened to.
+    type Wide: Wide;
+    /// Its bits.
+    type Code: Code;
+
+    /// Widens [`BLOCK`] elements from any alignment.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; a block is readable at `source` and writable at `target`.
+    unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut Self::Wide);
+}
+
+/// Binary64.
+pub(crate) struct F64;
+/// Binary32.
+pub(crate) struct F32;
+/// Binary16.
+pub(crate) struct F16;
+/// The upper half of binary32.
+pub(crate) struct Bf16;
+
+impl Element for F64 {
+    const DTYPE: Dtype = Dtype::F64;
+    const IS_WIDE: bool = true;
+    type Wide = f64;
+    type Code = u64;
+
+    #[inline(always)]
+    unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f64) {
+        // SAFETY: by contract.
+        unsafe { target.cast::<u8>().copy_from_nonoverlapping(source, BLOCK * size_of::<f64>()) }
+    }
+}
+
+impl Element for F32 {
+    const DTYPE: Dtype = Dtype::F32;
+    const IS_WIDE: bool = true;
+    type Wide = f32;
+    type Code = u32;
+
+    #[inline(always)]
+    unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
+        // SAFETY: by contract.
+        unsafe { target.cast::<u8>().copy_from_nonoverlapping(source, BLOCK * size_of::<f32>()) }
+    }
+}
+
+impl Element for F16 {
+    const DTYPE: Dtype = Dtype::F16;
+    const IS_WIDE: bool = false;
+    type Wide = f32;
+    type Code = u16;
+
+    #[inline(always)]
+    unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
+        for step in 0..BLOCK / 16 {
+            // SAFETY: by contract.
+            unsafe { V::widen_f16(source.add(step * 32), target.add(step * 16)) }
+        }
+    }
+}
+
+impl Element for Bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+    const IS_WIDE: bool = false;
+    type Wide = f32;
+    type Code = u16;
+
+    #[inline(always)]
+    unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
+        // SAFETY: by contract.
+        let codes = unsafe { source.cast::<[u16; BLOCK]>().read_unaligned() };
+        for (index, code) in codes.into_iter().enumerate() {
+            // SAFETY: by contract; `index` is below `BLOCK`.
+            unsafe { target.add(index).write(f32::from_bits(u32::from(code) << 16)) }
+        }
+    }
+}
+
+macro_rules! narrow_float {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Element for $name {
+            const DTYPE: Dtype = Dtype::$name;
+            const IS_WIDE: bool = false;
+            type Wide = f32;
+            type Code = u8;
+
+            #[inline(always)]
+            unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
+                // SAFETY: by contract.
+                let codes = unsafe { source.cast::<[u8; BLOCK]>().read_unaligned() };
+                for (index, code) in codes.into_iter().enumerate() {
+                    let value = narrow_to_f32(u32::from(code), Self::DTYPE.format());
+                    // SAFETY: by contract; `index` is below `BLOCK`.
+                    unsafe { target.add(index).write(value) }
+                }
+            }
+        }
+    )*};
+}
+
+narrow_float! {
+    /// 4 exponent bits, one NaN code of either sign.
+    F8E4M3
+    /// 5 exponent bits, IEEE-like.
+    F8E5M2
+    /// 4 exponent bits, NaN in place of negative zero.
+    F8E4M3Fnuz
+    /// 5 exponent bits, NaN in place of negative zero.
+    F8E5M2Fnuz
+}
+
+/// Widens one float16 without any instruction for it.
+#[inline(always)]
+pub(crate) fn f16_to_f32(code: u16) -> f32 {
+    narrow_to_f32(u32::from(code), Dtype::F16.format())
+}
+
+/// Widens a code of a format narrower than f32, without branches and without subnormal float32 numbers on the
+/// way, so that it vectorises and does not depend on a mode that flushes them.
+#[inline(always)]
+fn narrow_to_f32(code: u32, format: Format) -> f32 {
+    use crate::element::Specials;
+    const EXPONENT: u32 = 0x7f80_0000;
+    const QUIET_NAN: u32 = 0x7fc0_0000;
+
+    let sign = 1 << (format.exponent_bits + format.fraction_bits);
+    let shift = 23 - format.fraction_bits;
+    let magnitude = code & (sign - 1);
+    let rebias = (127 - format.bias).cast_unsigned() << 23;
+    // A subnormal code m * s is read as (1 + m) / 2 * min_normal by the rule for normal codes; twice that
+    // less min_normal is the number, exactly.
+    let as_normal = f32::from_bits((magnitude << shift) + rebias);
+    let min_normal = f32::from_bits(rebias + (1 << 23));
+    let as_subnormal = as_normal + as_normal - min_normal;
+    let is_normal = magnitude >= 1 << format.fraction_bits;
+    let finite = if is_normal { as_normal } else { as_subnormal }.to_bits();
+    let unsigned = match format.specials {
+        Specials::Ieee => {
+            let first = sign - (1 << format.fraction_bits);
+            if magnitude >= first { (magnitude << shift) | EXPONENT } else { finite }
+        }
+        Specials::OneNan => {
+            if magnitude == sign - 1 {
+                QUIET_NAN
+            } else {
+                finite
+            }
+        }
+        Specials::NegativeZeroIsNan => {
+            if code == sign {
+                QUIET_NAN
+            } else {
+                finite
+            }
+        }
+    };
+    let sign_shift = 31 - (format.exponent_bits + format.fraction_bits);
+    f32::from_bits(unsigned | (code & sign) << sign_shift)
+}
+
+/// Runs `$body` with `$element` naming the type that stands for `$dtype`.
+macro_rules! with_element {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            $crate::Dtype::F64 => {
+                type $element = $crate::kernel::widen::F64;
+                $body
+            }
+            $crate::Dtype::F32 => {
+                type $element = $crate::kernel::widen::F32;
+                $body
+            }
+            $crate::Dtype::F16 => {
+                type $element = $crate::kernel::widen::F16;
+                $body
+            }
+            $crate::Dtype::Bf16 => {
+                type $element = $crate::kernel::widen::Bf16;
+                $body
+            }
+            $crate::Dtype::F8E4M3 => {
+                type $element = $crate::kernel::widen::F8E4M3;
+                $body
+            }
+            $crate::Dtype::F8E5M2 => {
+                type $element = $crate::kernel::widen::F8E5M2;
+                $body
+            }
+            $crate::Dtype::F8E4M3Fnuz => {
+                type $element = $crate::kernel::widen::F8E4M3Fnuz;
+                $body
+            }
+            $crate::Dtype::F8E5M2Fnuz => {
+                type $element = $crate::kernel::widen::F8E5M2Fnuz;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_element;
