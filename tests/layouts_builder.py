@@ -19,7 +19,7 @@ def tensors(shapes: Shapes, dtype: str = "F32") -> tuple[TensorMeta, ...]:
     """Tensor headers; a shape may be given as `(dtype, shape)`."""
     metas = []
     for name, shape in shapes.items():
-        own, extents = shape if isinstance(shape, tuple) and isinstance(shape[0], str) else (dtype, shape)
+        own, extents = shape if shape and isinstance(shape[0], str) else (dtype, shape)
         metas.append(TensorMeta(name, own, tuple(extents)))
     return tuple(metas)
 

@@ -81,18 +81,19 @@ def as_text(value: object) -> str | None:
 
 
 def excerpt(value: object) -> str:
-    """Return a short ASCII rendering of a value from a file, for a finding."""
+    """Return a short ASCII rendering of a value from a file, for a finding; text is quoted."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= COUNT_LIMIT:
         return "a number beyond 2^53"  # printing it could take quadratic time
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = value if isinstance(value, str) else str(value)
-    short = ascii(text[:_EXCERPT_CHARACTERS])
-    if isinstance(value, str):
-        return short if len(text) <= _EXCERPT_CHARACTERS else f"{short}..."
-    return short[1:-1]
+    if not isinstance(value, str):
+        return str(value)
+    quoted = ascii(value[:_EXCERPT_CHARACTERS])
+    if len(value) <= _EXCERPT_CHARACTERS and len(quoted) <= _EXCERPT_CHARACTERS:
+        return quoted
+    return f"{quoted[: _EXCERPT_CHARACTERS - 1]}{quoted[0]}..."
 
 
 def major_version(value: object) -> int | None:

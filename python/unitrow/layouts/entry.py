@@ -258,11 +258,13 @@ def _check_sizes(layout: Layout, source: Source, judgement: Judgement, axes: Axe
                 expected=f"{symbol} = {stated.value}",
                 found=measured.value,
             )
+    for symbol, stated in judgement.sizes.items():
+        known.setdefault(symbol, stated)
     for name in layout.shapes:
-        shape = source.shape(name)
-        symbols = layout.symbols(name)
-        if shape is not None and all(symbol in known for symbol in symbols):
-            _check_shape(source, judgement, name, [(symbol, known[symbol]) for symbol in symbols])
+        if source.has(name):
+            _check_shape(
+                source, judgement, name, [(symbol, known.get(symbol)) for symbol in layout.symbols(name)]
+            )
 
 
 def _measured_sizes(layout: Layout, source: Source, axes: Axes | None) -> dict[str, Length]:
@@ -287,24 +289,32 @@ def _measured_sizes(layout: Layout, source: Source, axes: Axes | None) -> dict[s
 
 
 def _check_shape(
-    source: Source, judgement: Judgement, name: str, extents: Sequence[tuple[str, Length]]
+    source: Source, judgement: Judgement, name: str, extents: Sequence[tuple[str, Length | None]]
 ) -> None:
     shape = source.tensors[name].shape
-    expected = tuple(length.value for _, length in extents)
-    if shape == expected:
+    if _fits(shape, extents):
         return
     stated = [judgement.sizes[symbol] for symbol, _ in extents if symbol in judgement.sizes]
-    transposed = shape == expected[::-1]
+    transposed = _fits(shape[::-1], extents)
     if transposed and len(stated) < len(extents):
         return  # no configuration contradicts it, and the decoder's evidence says so in words
-    origins = stated if transposed else [length for _, length in extents if length.source != name]
+    known = [length for _, length in extents if length is not None]
+    origins = stated if transposed else [length for length in known if length.source != name]
     origin = ", ".join(dict.fromkeys(length.source for length in origins))
-    wanted = f"[{', '.join(symbol for symbol, _ in extents)}] = {list(expected)}"
+    symbols = ", ".join(symbol for symbol, _ in extents)
+    values = ", ".join("?" if length is None else str(length.value) for _, length in extents)
+    wanted = f"[{symbols}] = [{values}]"
     how = "stored transposed: " if transposed else ""
     source.mismatch(
-        f"{name} is {how}{list(shape)}, expected {wanted} by {origin}",
+        f"{name} is {how}{list(shape)}, expected {wanted}{f' by {origin}' if origin else ''}",
         tensor=name,
         expected=wanted,
         found=list(shape),
         hint="the axes were taken from the lengths, not from the layout" if transposed else None,
+    )
+
+
+def _fits(shape: tuple[int, ...], extents: Sequence[tuple[str, Length | None]]) -> bool:
+    return len(shape) == len(extents) and all(
+        length is None or extent == length.value for extent, (_, length) in zip(shape, extents, strict=True)
     )
