@@ -3,6 +3,11 @@
 use super::figures::DecoderStats;
 use super::grid::{name, roundoff};
 
+/// A figure, or none where it is not a number that JSON could hold.
+fn number(figure: f64) -> Value {
+    Value::OptF64(figure.is_finite().then_some(figure))
+}
+
 /// A figure of one of the kinds that other languages have.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -12,7 +17,7 @@ pub enum Value {
     U64(u64),
     /// A count, or none where it was not made.
     OptU64(Option<u64>),
-    /// A number. May be NaN.
+    /// A finite number.
     F64(f64),
     /// A number, or none.
     OptF64(Option<f64>),
@@ -48,16 +53,16 @@ impl DecoderStats {
             ("inf_elements", U64(self.inf_elements)),
             ("zero_elements", U64(self.zero_elements)),
             ("subnormal_elements", U64(self.subnormal_elements)),
-            ("min", F64(self.min)),
-            ("max", F64(self.max)),
-            ("mean", F64(self.mean)),
-            ("max_abs_deviation", F64(self.max_abs_deviation)),
-            ("mean_deviation", F64(self.mean_deviation)),
-            ("standard_deviation", F64(self.standard_deviation)),
-            ("max_abs_deviation_ulp", F64(self.max_abs_deviation_ulp)),
-            ("torch_max_abs_deviation", F64(self.torch_max_abs_deviation)),
-            ("median", F64(self.median)),
-            ("robust_sd", F64(self.robust_sd)),
+            ("min", number(self.min)),
+            ("max", number(self.max)),
+            ("mean", number(self.mean)),
+            ("max_abs_deviation", number(self.max_abs_deviation)),
+            ("mean_deviation", number(self.mean_deviation)),
+            ("standard_deviation", number(self.standard_deviation)),
+            ("max_abs_deviation_ulp", number(self.max_abs_deviation_ulp)),
+            ("torch_max_abs_deviation", number(self.torch_max_abs_deviation)),
+            ("median", number(self.median)),
+            ("robust_sd", number(self.robust_sd)),
             ("histogram_edges", F64s(self.histogram_edges.clone())),
             ("histogram_counts", U64s(self.histogram_counts.clone())),
             ("worst_rows", Pairs(self.worst_rows.clone())),
@@ -70,16 +75,18 @@ impl DecoderStats {
             ("shrunk_range_holds", OptBool(self.shrunk_range_holds)),
             ("common_scale_holds", OptBool(self.common_scale_holds)),
             ("uniform_envelope_holds", OptBool(self.uniform_envelope_holds)),
-            ("relative_spread", F64(self.relative_spread)),
+            ("relative_spread", number(self.relative_spread)),
             ("sample_rows", U64(self.sample_rows)),
-            ("tolerance_median", F64(self.tolerance_median)),
-            ("tolerance_max", F64(self.tolerance_max)),
-            ("independent_spread", F64(self.independent_spread)),
-            ("rounding_ratio", F64(self.rounding_ratio)),
-            ("rounding_ratio_centred", F64(self.rounding_ratio_centred)),
+            ("tolerance_median", number(self.tolerance_median)),
+            ("tolerance_max", number(self.tolerance_max)),
+            ("rounding_spread", number(self.rounding_spread)),
+            ("independent_spread", number(self.independent_spread)),
+            ("rounding_ratio", number(self.rounding_ratio)),
+            ("rounding_ratio_centred", number(self.rounding_ratio_centred)),
             ("float32_way", Str(float32.map_or("", |figures| figures.way.name()))),
             ("float32_mean", OptF64(float32.map(|figures| figures.mean))),
             ("float32_standard_error", OptF64(float32.map(|figures| figures.standard_error))),
+            ("float32_settled", OptF64(float32.map(|figures| figures.settled))),
             ("float32_lane_loss", OptF64(float32.map(|figures| figures.lane_loss))),
             ("lattice_rows", U64(self.lattice_rows)),
             ("lattice_bf16_rows", U64(self.lattice_bf16_rows)),

@@ -79,6 +79,8 @@ pub struct DecoderStats {
     pub tolerance_median: f64,
     /// Largest T of the sample.
     pub tolerance_max: f64,
+    /// Median of s over the sample: spread of the norm when elements were rounded last.
+    pub rounding_spread: f64,
     /// Median of q over the sample: the spread that independent elements would have.
     pub independent_spread: f64,
     /// z = rms((norm - 1) / s).
@@ -104,6 +106,8 @@ pub struct Float32Figures {
     pub mean: f64,
     /// Standard error of that mean, in U.
     pub standard_error: f64,
+    /// Share of the sample whose norm in that order is 1 - U or 1 - 2U: dividing by norm + 2U does not move it.
+    pub settled: f64,
     /// Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4).
     pub lane_loss: f64,
 }

@@ -166,6 +166,7 @@ impl<'a> All<'a> {
             sample_rows: self.sample.len() as u64,
             tolerance_median: self.tolerance_median,
             tolerance_max: over_sample(|row| row.detail.tolerance).fold(f64::NAN, f64::max),
+            rounding_spread: median_of(over_sample(|row| row.detail.spread).collect()),
             independent_spread: median_of(over_sample(|row| row.detail.independent).collect()),
             rounding_ratio: self.rounding_ratio(1.0),
             rounding_ratio_centred: self.rounding_ratio(self.median),
@@ -260,22 +261,20 @@ impl<'a> All<'a> {
         let measured: Option<Vec<_>> = self.sample.iter().map(|row| row.float32).collect();
         let measured = measured.filter(|rows| !rows.is_empty())?;
         let count = measured.len() as f64;
-        let mut best: Option<(Way, f64, f64)> = None;
+        let lane_loss = measured.iter().map(|row| row.lane_loss).sum::<f64>() / count / U;
+        let mut best: Option<(f64, Float32Figures)> = None;
         for (place, way) in Way::ALL.into_iter().enumerate() {
             let figures = || measured.iter().map(|row| (row.norms[place] - 1.0) / U);
             let mean = figures().sum::<f64>() / count;
             let spread = (figures().map(|figure| (figure - mean).powi(2)).sum::<f64>() / count).sqrt();
-            if best.is_none_or(|(_, _, least)| spread < least) {
-                best = Some((way, mean, spread));
+            let settled =
+                figures().filter(|figure| (-2.0..=-1.0).contains(&figure.round())).count() as f64 / count;
+            let standard_error = spread / count.sqrt();
+            if best.is_none_or(|(least, _)| spread < least) {
+                best = Some((spread, Float32Figures { way, mean, standard_error, settled, lane_loss }));
             }
         }
-        let lane_loss = measured.iter().map(|row| row.lane_loss).sum::<f64>() / count / U;
-        best.map(|(way, mean, spread)| Float32Figures {
-            way,
-            mean,
-            standard_error: spread / count.sqrt(),
-            lane_loss,
-        })
+        best.map(|(_, figures)| figures)
     }
 }
 

@@ -1,0 +1,185 @@
+"""How rows came to be, as far as their figures tell (`docs/numerics.md`, "Normaliser" and "Passes").
+
+What the page marks as not inferable is never said here: how many steps there were, who made them, and whether a
+later normalisation erased an earlier history.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from unitrow.verdict.model import Claim, History, Name, Strength
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+U = 2.0**-24
+"""One ulp of float32 below 1.0."""
+
+EXACT_RATIO = 2.0
+"""z below this: float64 or wider (which gives at most the square root of 3); float32 gives 4.5 or more."""
+
+SINGLE_RATIO = 3.0
+"""z from here on: arithmetic of the rows' own grid."""
+
+EXACT_SPREAD = U / 8.0
+"""Where s itself is larger than this, z of a float32 normaliser is not clearly above `EXACT_RATIO`."""
+
+STORED_RATIO = (0.9, 1.1)
+"""z of rows that were unit in float32 or wider and then stored in 16 bits or fewer."""
+
+LATTICE_ROWS = 4
+"""Fewer rows with enough different elements do not carry the word certain."""
+
+PASSES_ROWS = 256
+"""Rows that the bias of repeated passes is told from."""
+
+PASSES_BIAS = (0.15, 1.0)
+"""Mean deviation, in U, that repeated float32 passes leave, from the first value up to the second."""
+
+PASSES_SPREAD = 1.4
+"""Largest standard deviation, in U, at which that bias means anything."""
+
+PASSES_LANE_LOSS = 0.35
+"""Rows whose float32 norm falls short by more than this many U are biased by the kernel, not by passes."""
+
+EPS_WINDOW = (-2.1, -0.7)
+"""Mean deviation, in U, that division by norm + finfo.eps leaves on rows that were near unit."""
+
+SETTLED_SHARE = 0.9
+"""Share of rows that one more division by norm + eps must leave alone before passes are called repeated."""
+
+ERRORS = 4.0
+"""Standard errors that a mean must keep from a limit."""
+
+
+def claim(value: str, strength: Strength, evidence: str) -> Claim:
+    """One statement on how rows were made."""
+    return {"value": value, "strength": strength, "evidence": evidence}
+
+
+UNKNOWN: Claim = claim("unknown", "inconclusive", "nothing was measured")
+"""A claim that claims nothing."""
+
+
+def history_of(name: Name, stats: Mapping[str, Any]) -> History:
+    """What the figures say about the last normalisation, given the verdict."""
+    return {"normaliser": _normaliser(name, stats), "passes": _passes(name, stats)}
+
+
+def hidden_lattice(stats: Mapping[str, Any]) -> str | None:
+    """The 16-bit format that rows were stored in before they were divided or scaled, if any."""
+    tried = stats["lattice_rows"]
+    if tried < LATTICE_ROWS:
+        return None
+    bf16, f16 = stats["lattice_bf16_rows"], stats["lattice_f16_rows"]
+    if bf16 > tried / 2:
+        return "bfloat16"
+    return "float16" if bf16 + f16 > tried / 2 else None
+
+
+def _normaliser(name: Name, stats: Mapping[str, Any]) -> Claim:
+    lattice = hidden_lattice(stats)
+    stored = f"; the elements were once stored in {lattice} (certain)" if lattice else ""
+    if name == "unit":
+        base = _of_unit_rows(stats)
+    elif name == "unit-rounded":
+        base = _of_rounded_rows(stats)
+    elif name == "unit-eps":
+        base = _of_short_rows(stats)
+    else:
+        base = claim("unknown", "inconclusive", "rows that are not unit do not show what divided them last")
+    return claim(base["value"], base["strength"], base["evidence"] + stored)
+
+
+def _of_unit_rows(stats: Mapping[str, Any]) -> Claim:
+    ratio = stats["rounding_ratio"]
+    if stats["grid"] == "f64":
+        return claim(
+            "f64", "strong", "float64 elements, and norms as near to 1 as float64 arithmetic leaves them"
+        )
+    told = f"deviations are {ratio:.2g} times as large as rounding the elements last would make them"
+    if ratio >= SINGLE_RATIO:
+        return claim("f32", "strong", f"{told}: the norm was computed in float32")
+    if ratio < EXACT_RATIO and stats["rounding_spread"] <= EXACT_SPREAD:
+        return claim("f64", "strong", f"{told}: the norm was computed in float64 or wider")
+    return claim("unknown", "inconclusive", f"{told}, which float32 and float64 may both leave on such rows")
+
+
+def _of_rounded_rows(stats: Mapping[str, Any]) -> Claim:
+    ratio = stats["rounding_ratio"]
+    told = f"deviations are {ratio:.2g} times as large as rounding the elements last would make them"
+    low, high = STORED_RATIO
+    if low <= ratio <= high:
+        return claim("f32", "strong", f"{told}: the rows were unit in float32 or wider and then stored")
+    if ratio > SINGLE_RATIO:
+        return claim("low-precision", "strong", f"{told}: the norm itself was rounded to the stored format")
+    return claim("unknown", "inconclusive", told)
+
+
+def _of_short_rows(stats: Mapping[str, Any]) -> Claim:
+    if stats["grid"] == "f32":
+        mean = stats["float32_mean"]
+        told = (
+            f"measured in float32 ({stats['float32_way']}), rows are short of 1 by {-mean:.3g} U on average"
+        )
+        if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1]:
+            return claim("norm+eps", "strong", f"{told}, as division by norm + 2^-23 leaves them")
+        return claim(
+            "unknown",
+            "inconclusive",
+            f"{told}: division by norm + {-mean * U:.2g}, or a common factor below 1",
+        )
+    mean = stats["mean_deviation"] / stats["roundoff"]
+    told = f"rows are short of 1 by {-mean:.3g} roundoffs of their format on average"
+    return claim(
+        "norm+eps", "suggestive", f"{told}, as repeated division by norm + eps in that format leaves them"
+    )
+
+
+def _passes(name: Name, stats: Mapping[str, Any]) -> Claim:
+    if name == "unit-eps":
+        return _passes_of_short_rows(stats)
+    if name != "unit":
+        return claim("inconclusive", "inconclusive", "only unit rows on a float32 grid can tell")
+    if stats["grid"] == "f64" or stats["rounding_ratio"] < EXACT_RATIO:
+        return claim("inconclusive", "inconclusive", "one float64 pass is final: more of them change nothing")
+    bias, spread = stats["mean_deviation"] / U, stats["standard_deviation"] / U
+    error = spread / math.sqrt(stats["judged_rows"])
+    told = f"the mean deviation is {bias:+.2f} U (standard error {error:.2g})"
+    loss = stats["float32_lane_loss"]
+    repeated = (
+        bias - ERRORS * error >= PASSES_BIAS[0]
+        and bias <= PASSES_BIAS[1]
+        and spread <= PASSES_SPREAD
+        and loss is not None
+        and loss <= PASSES_LANE_LOSS
+        and stats["judged_rows"] >= PASSES_ROWS
+        and hidden_lattice(stats) is None
+    )
+    if repeated:
+        return claim(
+            "repeated",
+            "suggestive",
+            f"{told}: float32 passes over rows that were near 1 already leave such a bias",
+        )
+    if abs(bias) <= PASSES_BIAS[0] and spread <= PASSES_SPREAD:
+        told += (
+            "; the last pass began far from 1: one normalisation after training, or training steps larger "
+            "than about 5e-4"
+        )
+    return claim("inconclusive", "inconclusive", told)
+
+
+def _passes_of_short_rows(stats: Mapping[str, Any]) -> Claim:
+    if stats["grid"] != "f32":
+        return claim(
+            "inconclusive", "inconclusive", "one division and many leave similar rows in so few bits"
+        )
+    mean, settled = stats["float32_mean"], stats["float32_settled"]
+    told = f"one more division by norm + 2^-23 would leave {settled:.1%} of the rows as they are"
+    if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1] and settled >= SETTLED_SHARE:
+        return claim("repeated", "suggestive", told)
+    return claim("inconclusive", "inconclusive", told)
