@@ -5,6 +5,7 @@ mod arrays;
 mod audit;
 mod errors;
 mod norms;
+mod stats;
 mod tensors;
 
 /// Rust operations behind the `unitrow` package.
@@ -18,6 +19,8 @@ mod _native {
     use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
     #[pymodule_export]
     use crate::norms::row_norms;
+    #[pymodule_export]
+    use crate::stats::decoder_stats;
     #[pymodule_export]
     use crate::tensors::{MappedFile, codes, write_npz, write_safetensors};
 
