@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use unitrow_tensors::{Code, Defect, Dtype, Mapping, Severity, Source, Storage, Table};
+use unitrow_audit::values::norm_dtype;
+use unitrow_audit::view::View;
+use unitrow_norms::{Pool, Rows};
+use unitrow_tensors::{Defect, Dtype, Mapping, Severity, Source, Storage, Table};
 
 use crate::arrays::export::MappedBytes;
 use crate::errors::{Class, ToPyErr};
@@ -65,6 +69,39 @@ impl MappedFile {
             metadata.set_item(key, value)?;
         }
         Ok(metadata)
+    }
+
+    /// Norms of a tensor's rows along `axis`, straight from the mapped bytes; float64, one number a row.
+    ///
+    /// Rows come in the order of the bytes: for a tensor in Fortran order, that of the reversed shape.
+    ///
+    /// Raises:
+    ///     ArrayTypeError: Norms are not defined for the tensor's dtype.
+    ///     ArrayError: There is no such axis, or elements are compressed or big-endian.
+    fn row_norms<'py>(&self, py: Python<'py>, index: usize, axis: usize) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let Some(tensor) = self.table.tensors.get(index) else {
+            return Err(pyo3::exceptions::PyIndexError::new_err(index));
+        };
+        let Some(dtype) = norm_dtype(tensor.dtype) else {
+            return Err(Class::ArrayType.error(py, format!("norms are not defined for {}", tensor.dtype)));
+        };
+        let Storage::Stored { offset, len } = tensor.storage else {
+            return Err(Class::Array.error(py, "the tensor is compressed"));
+        };
+        let Some(view) = View::along(tensor, axis).filter(|_| !tensor.big_endian) else {
+            return Err(Class::Array.error(py, format!("no axis {axis} that can be measured in place")));
+        };
+        let Some(bytes) = MappedBytes::new(&self.mapping, offset, len) else {
+            return Err(Class::Format.error(py, "the tensor lies outside the file"));
+        };
+        let norms = py.detach(|| {
+            let rows = Rows::contiguous(bytes.as_slice(), dtype, view.outer, view.len, view.inner)?;
+            let mut norms = vec![0.0; rows.count()];
+            unitrow_norms::row_norms(rows, &mut norms, Some(Pool::global()))?;
+            Ok(norms)
+        });
+        let norms: Vec<f64> = norms.map_err(|error: unitrow_norms::Error| error.to_py_err(py))?;
+        Ok(PyArray1::from_vec(py, norms))
     }
 
     /// The bytes of a tensor by its index: mapped where they are stored, inflated where they are compressed.
@@ -128,7 +165,7 @@ pub(crate) fn write_npz(py: Python<'_>, path: PathBuf, tensors: Vec<Part>) -> Py
 /// `(code, usual severity)` of every finding that the Rust side can raise.
 #[pyfunction]
 pub(crate) fn codes() -> Vec<(&'static str, &'static str)> {
-    let all: [&[Code]; 2] = [unitrow_tensors::code::ALL, unitrow_audit::values::ALL];
+    let all: [&[unitrow_tensors::Code]; 2] = [unitrow_tensors::code::ALL, unitrow_audit::values::ALL];
     all.concat().iter().map(|code| (code.name, code.severity.as_str())).collect()
 }
 

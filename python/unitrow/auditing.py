@@ -12,7 +12,7 @@ from unitrow.discover import FoundFolder, Unlisted, find
 from unitrow.findings import Finding, wanted
 from unitrow.plan import Plan, plan_folder
 from unitrow.report import AuditReport
-from unitrow.verdict import WRONG_AXIS_CANDIDATES
+from unitrow.verdict import needs_other_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,24 +132,25 @@ def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | Non
         for place, stats in result.stats.items():
             decoder = plan.match.decoders[place] if plan.match else None
             tensor = plan.tensor(decoder.file, decoder.tensor) if decoder else None
-            if not decoder or not tensor or len(tensor[1][2]) < 2 or decoder.latent_axis is None:
-                continue
-            if stats.get("verdict_class", None) is not None or WRONG_AXIS_CANDIDATES(stats):
-                header = plan.headers[decoder.file]
-                candidates.append((result, place, header, tensor[0], decoder.latent_axis))
-    if not candidates:
-        return
-    probes = _native.scan([(header, [(index, axis, _PROBE_ROWS)], False) for _, _, header, index, axis in candidates], jobs)
+            if decoder and tensor and decoder.latent_axis is not None and needs_other_axis(stats):
+                candidates.append((result, place, plan.headers[decoder.file], tensor[0], decoder.latent_axis))
+    probes = _native.scan(
+        [(header, [(index, axis, _PROBE_ROWS)], False) for _, _, header, index, axis in candidates], jobs
+    )
     close = [one for one, probe in zip(candidates, probes, strict=True) if _is_near_unit(probe)]
-    full = _native.scan([(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs)
+    full = _native.scan(
+        [(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs
+    )
     for (result, place, *_), scan in zip(close, full, strict=True):
-        if isinstance(scan["decoders"][0], dict):
+        if not isinstance(scan["decoders"][0], str):
             result.other_axis[place] = scan["decoders"][0]
 
 
 def _is_near_unit(probe: FileScan) -> bool:
     stats = probe["decoders"][0]
-    return isinstance(stats, dict) and stats["max_abs_deviation"] <= _PROBE_DEVIATION
+    if isinstance(stats, str) or stats["max_abs_deviation"] is None:
+        return False
+    return bool(stats["max_abs_deviation"] <= _PROBE_DEVIATION)
 
 
 def _unlisted(one: Unlisted) -> tuple[dict[str, Any], int]:

@@ -36,7 +36,6 @@ _NORM_FIELDS = (
     "torch_max_abs_deviation",
     "zero_rows",
     "nonfinite_rows",
-    "histogram",
     "worst_rows",
 )
 
@@ -134,8 +133,13 @@ def _decoder(
         "verdict": verdict.verdict,
         "explanation": verdict.explanation,
         "history": verdict.history,
-        "norms": {name: stats[name] for name in _NORM_FIELDS} if stats else None,
+        "norms": _norms(stats) if stats else None,
     }
+
+
+def _norms(stats: Stats) -> dict[str, Any]:
+    histogram = {"edges": stats["histogram_edges"], "counts": stats["histogram_counts"]}
+    return {**{name: stats[name] for name in _NORM_FIELDS}, "histogram": histogram}
 
 
 def _value_finding(plan: Plan, file: str, found: dict[str, Any]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 
@@ -61,7 +62,7 @@ def find(paths: list[str]) -> tuple[list[FoundFolder], list[Unlisted]]:
     unlisted: list[Unlisted] = []
     for root in dict.fromkeys(paths):
         if not os.path.lexists(root):
-            raise FileNotFoundError(root)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
         if os.path.isdir(root):
             _walk(root, folders, unlisted)
         else:

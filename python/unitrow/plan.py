@@ -66,7 +66,7 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         path=folder.display(),
         siblings=folder.siblings,
         read_text=side_file_reader(folder.directory),
-        parts=_parts(folder.directory),
+        parts=folder_parts(folder.directory),
     )
     plans = []
     for match in recognise(seen, metas) if metas else []:
@@ -108,7 +108,8 @@ def _meta(name: str, header: FileHeader) -> FileMeta:
     return FileMeta(name, header.container, tensors, header.metadata)
 
 
-def _parts(directory: str) -> tuple[str, ...]:
+def folder_parts(directory: str) -> tuple[str, ...]:
+    """Names of a folder and the folders around it, outermost first."""
     return tuple(part for part in os.path.abspath(directory).split(os.sep) if part)
 
 

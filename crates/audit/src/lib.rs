@@ -10,4 +10,4 @@ mod read;
 pub mod scan;
 pub mod stats;
 pub mod values;
-mod view;
+pub mod view;

@@ -6,20 +6,21 @@ use unitrow_tensors::Tensor;
 ///
 /// Row `o * inner + i` holds the elements `(o, 0, i), (o, 1, i), ...`; with `inner == 1` it is contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct View {
+pub struct View {
     /// Product of the dimensions before the reduced axis.
-    pub(crate) outer: usize,
+    pub outer: usize,
     /// Elements of a row.
-    pub(crate) len: usize,
+    pub len: usize,
     /// Product of the dimensions after the reduced axis.
-    pub(crate) inner: usize,
+    pub inner: usize,
 }
 
 impl View {
     /// The view of `tensor` whose rows run along `axis`.
     ///
     /// `None` if there is no such axis or a product leaves `usize`; a validated table has no such shapes.
-    pub(crate) fn along(tensor: &Tensor, axis: usize) -> Option<Self> {
+    #[must_use]
+    pub fn along(tensor: &Tensor, axis: usize) -> Option<Self> {
         let mut shape = tensor.shape.clone();
         let mut axis = axis;
         if axis >= shape.len() {
@@ -43,7 +44,8 @@ impl View {
     }
 
     /// Number of rows.
-    pub(crate) fn rows(self) -> usize {
+    #[must_use]
+    pub fn rows(self) -> usize {
         self.outer * self.inner
     }
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from unitrow.cli import output
+
+if TYPE_CHECKING:
+    from unitrow.inspecting import Inspection
 
 
 @click.command("inspect")
@@ -19,12 +24,27 @@ def command(file: str, norms_out: str | None) -> None:
 
         try:
             report = inspect(file)
-        except FileNotFoundError as error:
-            output.fail_usage(f"path does not exist: {error.filename}")
+        except FileNotFoundError:
+            output.fail_usage(f"path does not exist: {file}")
+        except IsADirectoryError:
+            output.fail_usage(f"expected a file, found a folder: {file}", f"try `unitrow audit {file}`")
         click.echo(report.text, nl=False)
-        if norms_out is not None:
-            if report.norms is None:
-                click.echo("error: the file has no decoder that can be measured", err=True)
+        if norms_out is not None and report.exit_code == 0:
+            if report.decoder is None:
+                click.echo("error: the file has no decoder whose axis is known", err=True)
                 raise SystemExit(3)
-            output.write_norms(norms_out, report.norms())
+            _write_norms(norms_out, report)
         raise SystemExit(report.exit_code)
+
+
+def _write_norms(path: str, report: Inspection) -> None:
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, report.norms())
+    try:
+        output.write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        output.fail_usage(f"cannot write {path}: {error.strerror or error}")

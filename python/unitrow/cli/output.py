@@ -59,7 +59,7 @@ def emit(report: AuditReport, form: str, output: str | None) -> None:
     if output is not None:
         text = report.render(form)
         try:
-            write_atomically(output, text)
+            write_atomically(output, text.encode())
         except OSError as error:
             fail_usage(f"cannot write {output}: {error.strerror or error}")
         return
@@ -75,13 +75,13 @@ def emit(report: AuditReport, form: str, output: str | None) -> None:
     sys.stdout.flush()
 
 
-def write_atomically(path: str, text: str) -> None:
+def write_atomically(path: str, data: bytes) -> None:
     """Write a file that is whole or absent: temporary file beside it, sync, rename."""
     directory, name = os.path.split(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         mask = os.umask(0)

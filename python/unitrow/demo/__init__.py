@@ -89,7 +89,7 @@ def write(path: Path, arrays: Arrays) -> None:
     tensors = [
         (name, dtypes[array.dtype.name], list(array.shape), array.tobytes()) for name, array in arrays.items()
     ]
-    _native.write_safetensors(os.fspath(path), tensors, {})
+    _native.write_safetensors(os.fspath(path), tensors, [])
 
 
 def _carried(name: str) -> bytes:

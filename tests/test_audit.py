@@ -1,0 +1,230 @@
+"""The whole audit on small checkpoints: right verdicts, right findings, nothing lost."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from checkpoints import safetensors_bytes, saelens_arrays, to_bf16, unit_rows, write_saelens
+
+import unitrow as ur
+
+CHECKPOINT_FIELDS = {
+    "root", "path", "container", "layout", "integrity", "verdict", "expected", "explanation",
+    "decoders", "history", "findings", "digests",
+}  # fmt: skip
+NORM_FIELDS = {
+    "min", "max", "mean", "max_abs_deviation", "mean_deviation", "max_abs_deviation_ulp",
+    "torch_max_abs_deviation", "zero_rows", "nonfinite_rows", "histogram", "worst_rows",
+}  # fmt: skip
+
+
+def audited(path, **options):
+    report = ur.audit(path, **options)
+    assert len(report.checkpoints) == 1, [one["path"] for one in report.checkpoints]
+    return report.checkpoints[0]
+
+
+def codes(checkpoint, *severities):
+    return [f["code"] for f in checkpoint["findings"] if not severities or f["severity"] in severities]
+
+
+def test_the_real_transcoders_are_judged_right(examples):
+    report = ur.audit(examples)
+    said = {one["path"]: (one["layout"], one["verdict"], one["expected"]) for one in report.checkpoints}
+    assert said == {
+        "minilm-layer3-free/transcoder/layer_3_width_1k_l0_small": ("gemma_scope_2", "free", "yes"),
+        "minilm-layer3-unit": ("saelens_transcoder", "unit", "unknown"),
+    }
+    unit = next(one for one in report.checkpoints if one["verdict"] == "unit")
+    norms = unit["decoders"][0]["norms"]
+    # Known from how it was trained: an exact largest deviation of 1.30e-07.
+    assert norms["max_abs_deviation"] == pytest.approx(1.30e-7, rel=5e-3)
+
+
+def test_the_json_report_has_the_fields_of_the_contract(examples):
+    whole = json.loads(ur.audit(examples).to_json())
+    assert set(whole) == {"schema_version", "tool", "summary", "run", "checkpoints"}
+    assert set(whole["summary"]) == {"checkpoints", "bytes", "by_verdict", "by_severity"}
+    for checkpoint in whole["checkpoints"]:
+        assert set(checkpoint) == CHECKPOINT_FIELDS
+        for decoder in checkpoint["decoders"]:
+            assert set(decoder) >= {
+                "tensor", "file", "dtype", "shape", "latent_axis", "reduce_axis", "rows", "verdict", "history", "norms",
+            }  # fmt: skip
+            assert set(decoder["norms"]) == NORM_FIELDS
+            assert set(decoder["history"]) == {"normaliser", "passes"}
+            for claim in decoder["history"].values():
+                assert set(claim) == {"value", "strength", "evidence"}
+    assert whole["checkpoints"] == sorted(whole["checkpoints"], key=lambda one: (one["root"], one["path"]))
+
+
+def test_norms_equal_the_plain_computation(tmp_path):
+    decoder = np.random.default_rng(3).normal(size=(300, 40)).astype(np.float32)
+    write_saelens(tmp_path, decoder)
+    norms = audited(tmp_path)["decoders"][0]["norms"]
+    exact = np.linalg.norm(decoder.astype(np.float64), axis=1)
+    assert norms["min"] == pytest.approx(exact.min(), rel=1e-15)
+    assert norms["max"] == pytest.approx(exact.max(), rel=1e-15)
+    assert norms["mean"] == pytest.approx(exact.mean(), rel=1e-14)
+    row, norm = norms["worst_rows"][0]
+    assert row == np.abs(exact - 1).argmax()
+    assert norm == pytest.approx(exact[row], rel=1e-15)
+
+
+def test_the_same_rows_in_every_container_and_orientation(tmp_path):
+    decoder = unit_rows(256, 48)
+    arrays = saelens_arrays(decoder)
+    (tmp_path / "gs").mkdir()
+    np.savez(tmp_path / "gs" / "params.npz", **arrays)
+    (tmp_path / "gz").mkdir()
+    np.savez_compressed(tmp_path / "gz" / "params.npz", **arrays)
+    (tmp_path / "fortran").mkdir()
+    np.savez(tmp_path / "fortran" / "params.npz", **{k: np.asfortranarray(v) for k, v in arrays.items()})
+    (tmp_path / "big").mkdir()
+    np.savez(tmp_path / "big" / "params.npz", **{k: v.astype(">f4") for k, v in arrays.items()})
+    write_saelens(tmp_path / "saelens", decoder)
+    report = ur.audit(tmp_path)
+    assert [one["verdict"] for one in report.checkpoints] == ["unit"] * 5, report.to_json()
+    norms = [one["decoders"][0]["norms"] for one in report.checkpoints]
+    for other in norms[1:]:
+        for name in ("min", "max", "mean", "max_abs_deviation", "worst_rows"):
+            assert other[name] == norms[0][name]
+
+
+def test_latents_on_the_last_axis_are_found_by_the_lengths_and_measured_across(tmp_path):
+    decoder = unit_rows(256, 48)
+    arrays = saelens_arrays(decoder)
+    arrays["W_dec"] = np.ascontiguousarray(decoder.T)
+    (tmp_path / "x.safetensors").write_bytes(safetensors_bytes(arrays))
+    one = audited(tmp_path)
+    assert (one["decoders"][0]["latent_axis"], one["verdict"]) == (1, "unit")
+
+
+def test_bf16_and_its_upcast_are_unit_rounded(tmp_path):
+    bits = to_bf16(unit_rows(256, 48))
+    arrays = saelens_arrays(unit_rows(256, 48))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.safetensors").write_bytes(
+        safetensors_bytes({**arrays, "W_dec": bits}, bf16={"W_dec"})
+    )
+    (tmp_path / "b").mkdir()
+    upcast = (bits.astype(np.uint32) << 16).view(np.float32)
+    (tmp_path / "b" / "x.safetensors").write_bytes(safetensors_bytes({**arrays, "W_dec": upcast}))
+    assert [one["verdict"] for one in ur.audit(tmp_path).checkpoints] == ["unit-rounded"] * 2
+
+
+def test_a_normalised_other_axis_is_wrong_axis(tmp_path):
+    matrix = np.random.default_rng(0).normal(size=(256, 48))
+    decoder = (matrix / np.linalg.norm(matrix, axis=0)).astype(np.float32)
+    one = audited(write_saelens(tmp_path, decoder))
+    assert one["verdict"] == "wrong-axis"
+    assert codes(one, "fail") == ["N_WRONG_AXIS"]
+
+
+def test_uniform_rows_share_one_norm(tmp_path):
+    one = audited(write_saelens(tmp_path, unit_rows(256, 48) * np.float32(0.5)))
+    assert one["verdict"] == "uniform"
+
+
+def test_a_square_decoder_without_other_evidence_is_undecided(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(safetensors_bytes({"W_dec": unit_rows(64, 64)}))
+    report = ur.audit(tmp_path)
+    assert report.checkpoints[0]["verdict"] == "undecided"
+    assert report.exit_code == 3
+    assert ur.audit(tmp_path, expect="any").exit_code == 0
+
+
+def test_nan_in_the_decoder_fails_and_is_placed(tmp_path):
+    decoder = unit_rows(256, 48)
+    decoder[3, 5] = np.nan
+    report = ur.audit(write_saelens(tmp_path, decoder))
+    one = report.checkpoints[0]
+    assert (one["verdict"], one["integrity"], report.exit_code) == ("undecided", "fail", 1)
+    (finding,) = [f for f in one["findings"] if f["code"] == "V_NAN"]
+    raw = (tmp_path / "sae_weights.safetensors").read_bytes()
+    place = finding["byte_offset"]
+    assert np.isnan(np.frombuffer(raw[place : place + 4], np.float32)[0])
+
+
+def test_a_negative_threshold_is_a_warning(tmp_path):
+    arrays = saelens_arrays(unit_rows(256, 48))
+    arrays["threshold"][7] = -0.25
+    np.savez(tmp_path / "params.npz", **arrays)
+    assert codes(audited(tmp_path), "warn") == ["L_NEGATIVE_THRESHOLD"]
+
+
+def test_zero_rows_are_counted_apart(tmp_path):
+    decoder = unit_rows(256, 48)
+    decoder[[4, 9]] = 0
+    np.savez(tmp_path / "params.npz", **saelens_arrays(decoder))
+    one = audited(tmp_path)
+    assert one["verdict"] == "unit"
+    assert one["decoders"][0]["norms"]["zero_rows"] == 2
+    assert "R_ZERO_ROW" in codes(one, "warn")
+
+
+def test_bad_files_among_good_ones_are_findings_and_the_good_ones_are_audited(tmp_path):
+    whole = write_saelens(tmp_path / "good", unit_rows(256, 48))
+    data = (whole / "sae_weights.safetensors").read_bytes()
+    for name, content in {
+        "truncated": data[: len(data) // 2],
+        "empty": b"",
+        "text": b"<!DOCTYPE html><html>404</html>",
+        "foreign": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    }.items():
+        write_saelens(tmp_path / name, unit_rows(256, 48))
+        (tmp_path / name / "sae_weights.safetensors").write_bytes(content)
+    (tmp_path / "dangling").mkdir()
+    os.symlink("nowhere", tmp_path / "dangling" / "x.safetensors")
+    (tmp_path / "fifo").mkdir()
+    os.mkfifo(tmp_path / "fifo" / "x.safetensors")
+    (tmp_path / "folder" / "model.safetensors").mkdir(parents=True)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "ae.pt").write_bytes(b"PK")
+    report = ur.audit(tmp_path)
+    said = {one["path"].split("/")[0]: (one["verdict"], one["integrity"]) for one in report.checkpoints}
+    assert said == {
+        "good": ("unit", "pass"),
+        "truncated": ("undecided", "fail"),
+        "empty": ("undecided", "fail"),
+        "text": ("undecided", "fail"),
+        "foreign": ("undecided", "fail"),
+        "dangling": ("undecided", "unreadable"),
+        "fifo": ("undecided", "unreadable"),
+        "folder": ("undecided", "unreadable"),
+        "torch": ("undecided", "unreadable"),
+    }
+    assert report.exit_code == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_unreadable(tmp_path):
+    path = write_saelens(tmp_path, unit_rows(256, 48)) / "sae_weights.safetensors"
+    path.chmod(0)
+    report = ur.audit(tmp_path)
+    assert codes(report.checkpoints[0]) == ["FS_PERMISSION"]
+    assert report.exit_code == 3
+
+
+def test_nothing_to_audit_is_not_success(tmp_path):
+    report = ur.audit(tmp_path)
+    assert (report.checkpoints, report.exit_code) == ([], 3)
+
+
+def test_equal_input_gives_equal_bytes_for_any_number_of_threads(examples):
+    texts = {ur.audit(examples, jobs=jobs, run_info=False).to_json() for jobs in (1, 2, 5)}
+    assert len(texts) == 1
+
+
+def test_select_and_ignore_filter_findings(examples):
+    assert codes(ur.audit(examples, select=("L_",)).checkpoints[0]) == []
+    assert ur.audit(examples, ignore=("N_NOT_UNIT",)).exit_code == 0
+
+
+def test_expect_decides_what_free_rows_mean(examples):
+    free = examples / "minilm-layer3-free"
+    assert ur.audit(free).exit_code == 1
+    assert ur.audit(free, expect="unit").exit_code == 1
+    assert ur.audit(free, expect="any").exit_code == 0
+    assert ur.audit(free, fail_on="never").exit_code == 0
