@@ -79,7 +79,7 @@ file_metas = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     files=st.lists(file_metas, max_size=5, unique_by=lambda meta: meta.path),
     configs=st.dictionaries(st.sampled_from(CONFIG_NAMES), texts, max_size=3),

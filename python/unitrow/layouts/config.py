@@ -172,7 +172,7 @@ def _read(folder: Folder, name: str, kind: str, limit: int, parse: Any) -> Confi
 
 
 def _yaml_value(text: str, duplicates: list[str]) -> Any:
-    import yaml  # noqa: PLC0415  # only folders with a YAML file pay for it
+    import yaml  # only folders with a YAML file pay for it
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

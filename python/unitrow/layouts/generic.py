@@ -58,12 +58,12 @@ _ENCODERS = ("W_enc", "w_enc", "W_E", "encoder.weight", "encoder_linear.weight",
 def plan_unknown(source: Source) -> Match | None:
     """Plan a file whose tensors look like decoders; None when none do."""
     decoders = [
-        decoder for tensor in source.file.tensors if (decoder := _as_decoder(source, tensor)) is not None
+        decoder for tensor in source.tensors.values() if (decoder := _as_decoder(source, tensor)) is not None
     ]
     if not decoders:
         return None
     names = ", ".join(excerpt(decoder.tensor) for decoder in decoders[:3])
-    more = f" and {len(decoders) - 3} more" if len(decoders) > 3 else ""  # noqa: PLR2004
+    more = f" and {len(decoders) - 3} more" if len(decoders) > 3 else ""
     source.note(
         "L_UNKNOWN",
         f"{names}{more} looks like a decoder, but no known layout has these tensors under this file name",
