@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from checkpoints import safetensors_bytes, saelens_arrays, to_bf16, unit_rows, write_saelens
 
 import unitrow as ur
+from checkpoints import saelens_arrays, safetensors_bytes, to_bf16, unit_rows, write_saelens
 
 CHECKPOINT_FIELDS = {
     "root", "path", "container", "layout", "integrity", "verdict", "expected", "explanation",
@@ -33,7 +33,7 @@ def test_the_real_transcoders_are_judged_right(examples):
     report = ur.audit(examples)
     said = {one["path"]: (one["layout"], one["verdict"], one["expected"]) for one in report.checkpoints}
     assert said == {
-        "minilm-layer3-free/transcoder/layer_3_width_1k_l0_small": ("gemma_scope_2", "free", "yes"),
+        "minilm-layer3-free/transcoder/layer_3_width_1k_l0_small": ("gemma_scope_2", "free", "unknown"),
         "minilm-layer3-unit": ("saelens_transcoder", "unit", "unknown"),
     }
     unit = next(one for one in report.checkpoints if one["verdict"] == "unit")
@@ -50,7 +50,8 @@ def test_the_json_report_has_the_fields_of_the_contract(examples):
         assert set(checkpoint) == CHECKPOINT_FIELDS
         for decoder in checkpoint["decoders"]:
             assert set(decoder) >= {
-                "tensor", "file", "dtype", "shape", "latent_axis", "reduce_axis", "rows", "verdict", "history", "norms",
+                "tensor", "file", "dtype", "shape", "latent_axis", "reduce_axis", "rows", "verdict", "history",
+                "norms",
             }  # fmt: skip
             assert set(decoder["norms"]) == NORM_FIELDS
             assert set(decoder["history"]) == {"normaliser", "passes"}
@@ -219,12 +220,22 @@ def test_equal_input_gives_equal_bytes_for_any_number_of_threads(examples):
 
 def test_select_and_ignore_filter_findings(examples):
     assert codes(ur.audit(examples, select=("L_",)).checkpoints[0]) == []
-    assert ur.audit(examples, ignore=("N_NOT_UNIT",)).exit_code == 0
+    assert ur.audit(examples, expect="unit", ignore=("N_NOT_UNIT",)).exit_code == 0
 
 
 def test_expect_decides_what_free_rows_mean(examples):
     free = examples / "minilm-layer3-free"
-    assert ur.audit(free).exit_code == 1
+    assert ur.audit(free).exit_code == 0
     assert ur.audit(free, expect="unit").exit_code == 1
     assert ur.audit(free, expect="any").exit_code == 0
-    assert ur.audit(free, fail_on="never").exit_code == 0
+    assert ur.audit(free, expect="unit", fail_on="never").exit_code == 0
+
+
+def test_free_rows_fail_where_the_publisher_says_that_rows_are_kept_unit(tmp_path):
+    decoder = np.random.default_rng(0).normal(size=(256, 48)).astype(np.float32)
+    folder = tmp_path / "gemma-scope-2b-pt-transcoders" / "layer_3" / "width_16k" / "average_l0_82"
+    folder.mkdir(parents=True)
+    np.savez(folder / "params.npz", **saelens_arrays(decoder))
+    report = ur.audit(tmp_path)
+    assert (report.checkpoints[0]["expected"], report.exit_code) == ("yes", 1)
+    assert codes(report.checkpoints[0], "fail") == ["N_NOT_UNIT"]

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from checkpoints import unit_rows, write_saelens
 
 import unitrow as ur
+from checkpoints import unit_rows, write_saelens
 
 
 def test_version_and_import_load_neither_numpy_nor_torch(cli):
@@ -116,7 +116,9 @@ def test_an_interruption_exits_130(tmp_path):
         "a.audit = audit\n"
         "from unitrow.cli import main; main(['audit', '.'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert signal.SIGINT == 2
 
@@ -128,7 +130,9 @@ def test_a_bug_of_ours_exits_4_and_says_so(tmp_path):
         "a.audit = audit\n"
         "from unitrow.cli import main; main(['audit', '.'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 4
     assert "oops" in done.stderr
     assert done.stderr.endswith("error: this is a bug in unitrow; the lines above say where\n")
@@ -153,7 +157,12 @@ def test_explain_knows_every_code_that_an_audit_can_raise():
 def test_inspect_shows_tensors_layout_and_reasons(cli, examples):
     file = examples / "minilm-layer3-unit" / "sae_weights.safetensors"
     shown = cli("inspect", file, check=0).stdout
-    for words in ("safetensors", "W_dec      F32    1024×384", "layout: saelens_transcoder, because", "latent axis 0"):
+    for words in (
+        "safetensors",
+        "W_dec      F32    1024×384",
+        "layout: saelens_transcoder, because",
+        "latent axis 0",
+    ):
         assert words in shown
 
 

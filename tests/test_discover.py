@@ -27,7 +27,11 @@ def test_folders_come_sorted_with_their_checkpoint_files(tmp_path):
 def test_an_explicit_file_is_taken_whatever_its_suffix(tmp_path):
     make(tmp_path, "weights.dat", "other.safetensors")
     (folder,), _ = find([str(tmp_path / "weights.dat")])
-    assert (folder.files, folder.explicit, folder.display("weights.dat")) == (["weights.dat"], True, "weights.dat")
+    assert (folder.files, folder.explicit, folder.display("weights.dat")) == (
+        ["weights.dat"],
+        True,
+        "weights.dat",
+    )
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path):

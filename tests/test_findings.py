@@ -57,7 +57,10 @@ def test_layout_and_norm_findings_never_change_integrity():
     norm = Finding("N_NOT_UNIT", "fail", "x", "")
     assert integrity([norm]) == "pass"
     assert integrity([norm, Finding("ST_EMPTY_TENSOR", "note", "x", "")]) == "note"
-    assert integrity([Finding("V_NAN", "fail", "x", ""), Finding("FS_IO", "unreadable", "x", "")]) == "unreadable"
+    assert (
+        integrity([Finding("V_NAN", "fail", "x", ""), Finding("FS_IO", "unreadable", "x", "")])
+        == "unreadable"
+    )
 
 
 def test_select_and_ignore_take_prefixes():

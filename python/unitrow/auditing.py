@@ -68,12 +68,16 @@ def audit(
     return AuditReport(
         checkpoints=checkpoints,
         tool={"name": "unitrow", "version": _native.__version__},
-        run={"seconds": time.perf_counter() - started, "threads": jobs or _native.available_threads()} if run_info else None,
+        run=_run_info(started, jobs) if run_info else None,
         bytes=sum(size for _, size in rows),
         expect=expect,
         fail_on=fail_on,
         file_roots=frozenset(folder.root for folder in folders if folder.explicit),
     )
+
+
+def _run_info(started: float, jobs: int | None) -> dict[str, Any]:
+    return {"seconds": time.perf_counter() - started, "threads": jobs or _native.available_threads()}
 
 
 def _batches(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
@@ -138,9 +142,7 @@ def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | Non
         [(header, [(index, axis, _PROBE_ROWS)], False) for _, _, header, index, axis in candidates], jobs
     )
     close = [one for one, probe in zip(candidates, probes, strict=True) if _is_near_unit(probe)]
-    full = _native.scan(
-        [(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs
-    )
+    full = _native.scan([(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs)
     for (result, place, *_), scan in zip(close, full, strict=True):
         if not isinstance(scan["decoders"][0], str):
             result.other_axis[place] = scan["decoders"][0]

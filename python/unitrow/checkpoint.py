@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unitrow.findings import Expect
     from unitrow.layouts.model import Decoder, Match
     from unitrow.plan import Plan
+    from unitrow.verdict import Stats
 
 _NORM_FINDINGS = {
     "free": ("N_NOT_UNIT", "rows are not unit vectors"),
@@ -26,17 +27,19 @@ _NORM_FINDINGS = {
 
 _UNIT = frozenset({"unit", "unit-rounded", "unit-eps", "unit-drifted"})
 
-_NORM_FIELDS = (
-    "min",
-    "max",
-    "mean",
-    "max_abs_deviation",
-    "mean_deviation",
-    "max_abs_deviation_ulp",
-    "torch_max_abs_deviation",
-    "zero_rows",
-    "nonfinite_rows",
-    "worst_rows",
+_NORM_FIELDS = frozenset(
+    {
+        "min",
+        "max",
+        "mean",
+        "max_abs_deviation",
+        "mean_deviation",
+        "max_abs_deviation_ulp",
+        "torch_max_abs_deviation",
+        "zero_rows",
+        "nonfinite_rows",
+        "worst_rows",
+    }
 )
 
 
@@ -52,9 +55,9 @@ class Scanned:
         findings: Findings by file, as the Rust side gives them.
     """
 
-    stats: dict[int, dict[str, Any]] = field(default_factory=dict)
+    stats: dict[int, Stats] = field(default_factory=dict)
     not_measured: dict[int, str] = field(default_factory=dict)
-    other_axis: dict[int, dict[str, Any]] = field(default_factory=dict)
+    other_axis: dict[int, Stats] = field(default_factory=dict)
     values: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     findings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
@@ -115,9 +118,7 @@ def _judge(place: int, decoder: Decoder, match: Match, scanned: Scanned) -> Verd
     return decide(stats, expected=match.expected, other_axis=scanned.other_axis.get(place))
 
 
-def _decoder(
-    plan: Plan, decoder: Decoder, verdict: Verdict, stats: dict[str, Any] | None
-) -> dict[str, Any]:
+def _decoder(plan: Plan, decoder: Decoder, verdict: Verdict, stats: Stats | None) -> dict[str, Any]:
     found = plan.tensor(decoder.file, decoder.tensor)
     dtype, shape = (found[1][1], list(found[1][2])) if found else ("unknown", [])
     rows = stats["rows"] if stats else None
@@ -139,7 +140,8 @@ def _decoder(
 
 def _norms(stats: Stats) -> dict[str, Any]:
     histogram = {"edges": stats["histogram_edges"], "counts": stats["histogram_counts"]}
-    return {**{name: stats[name] for name in _NORM_FIELDS}, "histogram": histogram}
+    figures: dict[str, Any] = {name: figure for name, figure in stats.items() if name in _NORM_FIELDS}
+    return {**figures, "histogram": histogram}
 
 
 def _value_finding(plan: Plan, file: str, found: dict[str, Any]) -> Finding:
@@ -155,7 +157,7 @@ def _norm_findings(
     match: Match,
     decoder: Decoder,
     verdict: Verdict,
-    stats: dict[str, Any] | None,
+    stats: Stats | None,
     expect: Expect,
 ) -> list[Finding]:
     raised: list[tuple[str, str, bool]] = []

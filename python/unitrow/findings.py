@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 Expect = Literal["auto", "unit", "any"]
 FailOn = Literal["fail", "warn", "never"]
@@ -123,7 +123,7 @@ def wanted(code: str, select: tuple[str, ...], ignore: tuple[str, ...]) -> bool:
     return (not select or code.startswith(select)) and not (ignore and code.startswith(ignore))
 
 
-def exit_code(checkpoints: list[Mapping[str, Any]], *, expect: Expect, fail_on: FailOn) -> int:
+def exit_code(checkpoints: Sequence[Mapping[str, Any]], *, expect: Expect, fail_on: FailOn) -> int:
     """Exit code of an audit: 0 clean, 1 findings at or above `fail_on`, 3 nothing audited or undecided.
 
     1 beats 3. What was not decided never ends in 0, whatever `fail_on` says; `expect="any"` does not ask for

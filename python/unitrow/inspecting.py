@@ -86,7 +86,9 @@ def _metadata(metadata: dict[str, str]) -> list[str]:
 
 def _tensors(tensors: list[tuple[str, str, list[int]]]) -> list[str]:
     rows = [("TENSOR", "DTYPE", "SHAPE")]
-    rows += [(_cut(escape(name)), dtype, "×".join(map(str, shape)) or "scalar") for name, dtype, shape in tensors]
+    rows += [
+        (_cut(escape(name)), dtype, "×".join(map(str, shape)) or "scalar") for name, dtype, shape in tensors
+    ]
     hidden = len(rows) - 1 - _SHOWN_TENSORS
     if hidden > 0:
         half = _SHOWN_TENSORS // 2

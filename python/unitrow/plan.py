@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unitrow.findings import Finding, severity_of
 from unitrow.layouts import recognise
@@ -30,19 +30,25 @@ class Plan:
         path: The checkpoint as reports show it, relative to its root.
         match: What the catalogue says about it; `None` where the bytes are not sound enough to ask.
         headers: The checkpoint's tensor files by name.
-        findings: What is known before any value is read.
+        structure: Findings on the structure of its files.
+        findings: These, and what the layout says before any value is read.
     """
 
     folder: FoundFolder
     path: str
     match: Match | None
     headers: dict[str, FileHeader]
-    findings: list[Finding] = field(default_factory=list)
+    structure: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.findings = list(self.structure)
 
     @property
     def sound(self) -> bool:
-        """Whether the structure of every file lets its values be read."""
-        return all(header.sound for header in self.headers.values())
+        """Whether the structure of every file is such that its values mean what its header says."""
+        failed = any(finding.severity in {"fail", "unreadable"} for finding in self.structure)
+        return not failed and all(header.sound for header in self.headers.values())
 
     def tensor(self, file: str, name: str) -> tuple[int, tuple[str, str, list[int]]] | None:
         """Index and description of a tensor of the checkpoint."""
@@ -73,19 +79,17 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         files = {name: by_name[name] for name in match.files if name in by_name}
         whole = match.is_folder and not folder.explicit
         path = folder.display() if whole else folder.display(match.files[0])
-        plan = Plan(folder, path, match, files)
-        for name, header in files.items():
-            plan.findings += [from_native(found, folder.display(name)) for found in header.findings]
+        structure = [
+            Finding(file=folder.display(name), **found)
+            for name, header in files.items()
+            for found in header.findings
+        ]
+        plan = Plan(folder, path, match, files, structure)
         if plan.sound:
             plan.findings += _layout_findings(match, folder, expect)
         plans.append(plan)
     plans.extend(_unsupported(folder, name) for name in folder.unsupported)
     return plans
-
-
-def from_native(found: dict[str, Any], file: str) -> Finding:
-    """A finding of the Rust side, on a file named as reports show it."""
-    return Finding(file=file, **found)
 
 
 def side_file_reader(directory: str) -> Callable[[str], bytes | None]:

@@ -179,8 +179,8 @@ class Tensor:
 
             dtype = np.dtype(getattr(ml_dtypes, _ML_DTYPES[self.dtype]))
         else:
-            instead = "install ml_dtypes, or use .to_float32()" if self.dtype in _ML_DTYPES else "use .bytes()"
-            msg = f"numpy has no dtype for {self.dtype} (tensor {self.name!r}): {instead}"
+            hint = "install ml_dtypes, or use .to_float32()" if self.dtype in _ML_DTYPES else "use .bytes()"
+            msg = f"numpy has no dtype for {self.dtype} (tensor {self.name!r}): {hint}"
             raise TypeError(msg)
         return self._shaped(np.frombuffer(self.bytes(), dtype))
 
@@ -277,4 +277,5 @@ def small_float_values(
     else:
         top = exponent == (1 << exponent_bits) - 1
         values[top] = np.where(fraction[top] == 0, sign[top] * np.inf, np.nan)
-    return values.astype(np.float32)
+    widened: NDArray[np.float32] = values.astype(np.float32)
+    return widened

@@ -27,12 +27,19 @@ from unitrow.cli import output
     help="Findings from this severity on give exit code 1.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(output.FORMATS), default="full", show_default=True, help="Report format."
+    "--format",
+    "form",
+    type=click.Choice(output.FORMATS),
+    default="full",
+    show_default=True,
+    help="Report format.",
 )
 @click.option("-o", "--output", "target", metavar="FILE", help="Write the report to FILE instead of stdout.")
-@click.option("--select", multiple=True, metavar="CODES", help="Report only these codes (or prefixes: ST_).")
+@click.option("--select", multiple=True, metavar="CODES", help="Report only these codes, or prefixes: ST_")
 @click.option("--ignore", multiple=True, metavar="CODES", help="Leave these codes (or prefixes) out.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]"
+)
 @click.option("--no-run-info", is_flag=True, help="Leave times and machine out: equal input, equal bytes.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the paths that did not pass.")
 def command(  # noqa: D103  (the help text is below, where click reads it)

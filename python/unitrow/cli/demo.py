@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("demo")
-@click.option("--keep", metavar="DIR", type=click.Path(), help="Write the checkpoints to DIR, and leave them there.")
+@click.option("--keep", metavar="DIR", type=click.Path(), help="Write the checkpoints to DIR and leave them.")
 @click.option("--format", "form", type=click.Choice(output.FORMATS), default="full", show_default=True)
 def command(keep: str | None, form: str) -> None:
     """Audit a small real set carried in the package, and variants of it.

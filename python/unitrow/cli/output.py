@@ -46,7 +46,7 @@ def guarded() -> Iterator[None]:
         raise SystemExit(EXIT_BROKEN_PIPE) from None
     except (click.ClickException, click.exceptions.Exit, SystemExit):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001  (whatever it is, it is ours, and has an exit code)
         import traceback
 
         traceback.print_exc()

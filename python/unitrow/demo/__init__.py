@@ -60,7 +60,7 @@ def write_variants(directory: Path) -> None:
 
     _saelens(directory / "1-as-trained", saelens, unit)
     (directory / "2-gemma-scope-layout").mkdir(parents=True)
-    np.savez(directory / "2-gemma-scope-layout" / "params.npz", **unit)
+    np.savez(directory / "2-gemma-scope-layout" / "params.npz", allow_pickle=False, **unit)
     _saelens(directory / "3-stored-in-bf16", {**saelens, "dtype": "bfloat16"}, bf16)
     upcast = {name: (array.astype(np.uint32) << 16).view(np.float32) for name, array in bf16.items()}
     _saelens(directory / "4-upcast-again", saelens, upcast)

@@ -20,7 +20,7 @@ class AuditReport:
     """The result of `unitrow.audit`.
 
     Attributes:
-        checkpoints: One dictionary per checkpoint, sorted by (root, path), with the fields of the JSON report.
+        checkpoints: One dictionary per checkpoint with the fields of the JSON report, sorted by (root, path).
         tool: Name and version of this program.
         run: How the run went (seconds, threads); `None` leaves it out of the reports, which makes the
             bytes of a report depend on its input alone.
@@ -37,7 +37,6 @@ class AuditReport:
     expect: Expect = "auto"
     fail_on: FailOn = "fail"
     file_roots: frozenset[str] = frozenset()
-
 
     @property
     def exit_code(self) -> int:

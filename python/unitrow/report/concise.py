@@ -14,7 +14,8 @@ def to_lines(report: AuditReport) -> str:
     """`path: verdict` lines, each followed by the checkpoint's findings as `file: severity CODE message`."""
     lines: list[str] = []
     for one in report.checkpoints:
-        lines.append(f"{escape(report.location(one))}: {one['verdict']} {one['layout']} integrity={one['integrity']}")
+        path = escape(report.location(one))
+        lines.append(f"{path}: {one['verdict']} {one['layout']} integrity={one['integrity']}")
         for finding in one["findings"]:
             tensor = f" [{escape(finding['tensor'])}]" if "tensor" in finding else ""
             lines.append(

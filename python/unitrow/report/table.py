@@ -86,7 +86,10 @@ def _checkpoints(report: AuditReport, *, ascii_only: bool) -> Table:
         if len(decoders) > _MAX_DECODERS:
             names.append(f"… {len(decoders) - _MAX_DECODERS} more")
         table.add_row(
-            Text(path), Text("\n".join(names) or "-"), verdict, Text("\n".join(norms) or "-"),
+            Text(path),
+            Text("\n".join(names) or "-"),
+            verdict,
+            Text("\n".join(norms) or "-"),
             Text(escape(one["explanation"])),
         )
     return table
@@ -113,7 +116,8 @@ def _findings(report: AuditReport) -> list[Text]:
                 place += f" [{escape(finding['tensor'])}]"
             if "byte_offset" in finding:
                 place += f" at byte {finding['byte_offset']:,}"
-            line = Text(f"{finding['severity']:<10} {finding['code']:<21} ", _STYLES.get(finding["severity"], ""))
+            severity = finding["severity"]
+            line = Text(f"{severity:<10} {finding['code']:<21} ", _STYLES.get(severity, ""))
             line.append(f"{place}: {escape(finding['message'])}", style="default")
             lines.append(line)
             if "hint" in finding:
