@@ -12,7 +12,7 @@ fn main() {
 }
 
 /// The shape of a released transcoder's decoder, and one that stays in the second-level cache.
-const SHAPES: [(usize, usize); 2] = [(16384, 2304), (256, 2304)];
+const SHAPES: [(usize, usize); 3] = [(16384, 2304), (256, 2304), (64, 2304)];
 
 /// Bytes of normal numbers of every format: all exponents near that of 0.02, all fractions.
 fn bytes(dtype: Dtype, count: usize) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn bytes(dtype: Dtype, count: usize) -> Vec<u8> {
     bytes
 }
 
-#[divan::bench(args = [(Dtype::F32, SHAPES[0]), (Dtype::F32, SHAPES[1]), (Dtype::Bf16, SHAPES[0])])]
+#[divan::bench(args = [(Dtype::F32, SHAPES[0]), (Dtype::F32, SHAPES[1]), (Dtype::F32, SHAPES[2]), (Dtype::Bf16, SHAPES[0])])]
 fn plain_read(bencher: Bencher, (dtype, (outer, len)): (Dtype, (usize, usize))) {
     let bytes = bytes(dtype, outer * len);
     bencher.counter(BytesCount::new(bytes.len())).bench(|| {

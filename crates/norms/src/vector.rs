@@ -55,6 +55,24 @@ pub(crate) unsafe trait Vector: Copy {
     /// The CPU has this instruction set.
     unsafe fn mul(self, other: Self) -> Self;
 
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn div(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn sqrt(self) -> Self;
+
+    /// Asks for the cache line at `address`, which need not be readable.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn prefetch(address: *const u8);
+
     /// `self + x * y` where the caller knows every product to be exact, so that fused or not is one result.
     ///
     /// # Safety

@@ -1,8 +1,9 @@
 //! AVX2 with FMA and F16C: two registers of four float64.
 
 use std::arch::x86_64::{
-    __m256d, _mm_loadu_ps, _mm_loadu_si128, _mm256_add_pd, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_fmadd_pd,
-    _mm256_loadu_pd, _mm256_mul_pd, _mm256_set1_pd, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
+    __m256d, _MM_HINT_T0, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm256_add_pd, _mm256_cvtph_ps,
+    _mm256_cvtps_pd, _mm256_div_pd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_mul_pd, _mm256_set1_pd,
+    _mm256_sqrt_pd, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -77,6 +78,24 @@ unsafe impl Vector for Avx2 {
     unsafe fn mul(self, other: Self) -> Self {
         // SAFETY: AVX by contract.
         unsafe { Self(_mm256_mul_pd(self.0, other.0), _mm256_mul_pd(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_div_pd(self.0, other.0), _mm256_div_pd(self.1, other.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { Self(_mm256_sqrt_pd(self.0), _mm256_sqrt_pd(self.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        // SAFETY: a hint; no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

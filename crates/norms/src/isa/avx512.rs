@@ -1,9 +1,9 @@
 //! AVX-512: one register of eight float64.
 
 use std::arch::x86_64::{
-    __m512d, _mm256_loadu_ps, _mm256_loadu_si256, _mm512_add_pd, _mm512_cvtph_ps, _mm512_cvtps_pd,
-    _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_storeu_pd, _mm512_storeu_ps,
-    _mm512_sub_pd,
+    __m512d, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256, _mm512_add_pd, _mm512_cvtph_ps,
+    _mm512_cvtps_pd, _mm512_div_pd, _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_set1_pd,
+    _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -74,6 +74,24 @@ unsafe impl Vector for Avx512 {
     unsafe fn mul(self, other: Self) -> Self {
         // SAFETY: AVX-512 by contract.
         Self(unsafe { _mm512_mul_pd(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_div_pd(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_sqrt_pd(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        // SAFETY: a hint; no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! NEON: four registers of two float64.
 
 use std::arch::aarch64::{
-    float64x2_t, vaddq_f64, vcvt_f64_f32, vdupq_n_f64, vfmaq_f64, vld1_f32, vld1q_f64, vmulq_f64, vst1q_f64,
-    vsubq_f64,
+    float64x2_t, vaddq_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vld1_f32, vld1q_f64, vmulq_f64,
+    vsqrtq_f64, vst1q_f64, vsubq_f64,
 };
 use std::array::from_fn;
 
@@ -74,6 +74,22 @@ unsafe impl Vector for Neon {
         // SAFETY: NEON by contract.
         Self(from_fn(|pair| unsafe { vmulq_f64(self.0[pair], other.0[pair]) }))
     }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: NEON by contract.
+        Self(from_fn(|pair| unsafe { vdivq_f64(self.0[pair], other.0[pair]) }))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: NEON by contract.
+        Self(self.0.map(|pair| unsafe { vsqrtq_f64(pair) }))
+    }
+
+    // The instruction is not stable in Rust; these cores prefetch streams by themselves.
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
 
     #[inline(always)]
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {

@@ -60,6 +60,19 @@ unsafe impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        Self(from_fn(|lane| self.0[lane] / other.0[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Self(self.0.map(f64::sqrt))
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const u8) {}
+
+    #[inline(always)]
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {
         Self(from_fn(|lane| self.0[lane] + x.0[lane] * y.0[lane]))
     }

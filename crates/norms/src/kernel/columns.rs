@@ -4,10 +4,12 @@
 //! takes the rows that are `l` modulo 8. So a column's norm has the bits of the same numbers laid out in a
 //! row, and does not depend on which columns are worked on together.
 
+use std::array::from_fn;
+
 use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{gather, rescaled_norm, squares_are_safe};
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{SquareSum, chunk, fold_lanes, root};
+use crate::kernel::sum::{SquareSum, chunk, norms};
 use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
@@ -37,9 +39,18 @@ impl Kernel for Columns<'_> {
 struct State(Vec<f64>);
 
 impl State {
-    fn column(&self, column: usize) -> (f64, f64) {
-        let part = |half: usize| std::array::from_fn(|lane| self.0[(2 * lane + half) * TILE + column]);
-        fold_lanes(part(0), part(1))
+    /// Norms and sums of eight adjacent columns.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn norms<V: Vector>(&self, column: usize) -> ([f64; LANES], [f64; LANES]) {
+        let part = |half: usize| {
+            // SAFETY: eight float64 are readable there.
+            from_fn(|lane| unsafe { V::load(self.0[(2 * lane + half) * TILE + column..][..LANES].as_ptr()) })
+        };
+        // SAFETY: by contract.
+        unsafe { norms(part(0), part(1)) }
     }
 }
 
@@ -66,17 +77,21 @@ impl Columns<'_> {
             state.0.fill(0.0);
             // SAFETY: by contract.
             unsafe { tile.sum::<V, E>(&mut state, self.counts.as_deref_mut()) };
-            for column in 0..width {
-                let total = state.column(column);
-                self.norms[done + column] = if E::Wide::SQUARES_ROUND && !squares_are_safe(total.0) {
-                    let size_bytes = E::DTYPE.size_bytes();
-                    let start = (tile.start + column) * size_bytes;
-                    gather(tile.bytes, start, len, tile.stride * size_bytes, size_bytes, &mut gathered);
-                    // SAFETY: by contract.
-                    unsafe { rescaled_norm::<V>(&gathered) }
-                } else {
-                    root(total)
-                };
+            for column in (0..width).step_by(LANES) {
+                // SAFETY: by contract.
+                let (norms, sums) = unsafe { state.norms::<V>(column) };
+                let targets = self.norms[done + column..done + width].iter_mut().zip(norms).zip(sums);
+                for (index, ((target, norm), sum)) in targets.enumerate() {
+                    *target = if E::Wide::SQUARES_ROUND && !squares_are_safe(sum) {
+                        let size_bytes = E::DTYPE.size_bytes();
+                        let start = (tile.start + column + index) * size_bytes;
+                        gather(tile.bytes, start, len, tile.stride * size_bytes, size_bytes, &mut gathered);
+                        // SAFETY: by contract.
+                        unsafe { rescaled_norm::<V>(&gathered) }
+                    } else {
+                        norm
+                    };
+                }
             }
             done += width;
         }
@@ -99,8 +114,7 @@ impl Tile<'_> {
     unsafe fn sum<V: Vector, E: Element>(&self, state: &mut State, mut counts: Option<&mut Counts>) {
         for block in (0..self.len).step_by(BLOCK) {
             for lane in 0..LANES.min(self.len - block) {
-                let matrix_rows: [_; 8] =
-                    std::array::from_fn(|index| self.matrix_row::<E>(block + lane + index * LANES));
+                let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(block + lane + index * LANES));
                 // SAFETY: by contract.
                 unsafe { self.sum_lane::<V, E>(&matrix_rows, lane, state) };
             }

@@ -2,9 +2,9 @@
 
 use crate::dispatch::Kernel;
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{SquareSum, root};
+use crate::kernel::sum::{Finish, SquareSum};
 use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
-use crate::vector::Vector;
+use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
 /// Elements that are summed before they are counted: they stay in the first-level cache in between.
@@ -28,34 +28,49 @@ impl Kernel for LastAxis<'_> {
     }
 }
 
-impl LastAxis<'_> {
+impl<'a> LastAxis<'a> {
     /// # Safety
     /// The CPU has the instruction set of `V`; the view holds elements of `E`.
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
-        let layout = self.rows.layout;
-        let [_, len, _] = layout.shape;
         let mut gathered = Vec::new();
-        for (index, norm) in self.norms.iter_mut().enumerate() {
-            let start = layout.start(self.first + index) * size_bytes;
-            let row = if layout.strides[1] == 1 {
-                // The view was checked to lie within the buffer.
-                &self.rows.bytes[start..start + len * size_bytes]
-            } else {
-                gather(
-                    self.rows.bytes,
-                    start,
-                    len,
-                    layout.strides[1] * size_bytes,
-                    size_bytes,
-                    &mut gathered,
-                );
-                &gathered
-            };
+        for group in (0..self.norms.len()).step_by(LANES) {
+            let rows = LANES.min(self.norms.len() - group);
+            let mut finish = Finish::new();
+            for index in 0..rows {
+                let row = self.row(group + index, size_bytes, &mut gathered);
+                // SAFETY: by contract.
+                unsafe { finish.set(index, row_sum::<V, E>(row, self.counts.as_deref_mut())) };
+            }
             // SAFETY: by contract.
-            *norm = unsafe { row_norm::<V, E>(row, self.counts.as_deref_mut()) };
+            let (norms, sums) = unsafe { finish.norms::<V>() };
+            for index in 0..rows {
+                self.norms[group + index] = if E::Wide::SQUARES_ROUND && !squares_are_safe(sums[index]) {
+                    // SAFETY: by contract.
+                    unsafe { rescaled_norm::<V>(self.row(group + index, size_bytes, &mut gathered)) }
+                } else {
+                    norms[index]
+                };
+            }
         }
+    }
+
+    /// The bytes of row `index` after the first, next to each other.
+    #[inline(always)]
+    fn row<'b>(&self, index: usize, size_bytes: usize, gathered: &'b mut Vec<u8>) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        let layout = self.rows.layout;
+        let (len, step) = (layout.shape[1], layout.strides[1]);
+        let start = layout.start(self.first + index) * size_bytes;
+        if step == 1 {
+            // The view was checked to lie within the buffer.
+            return &self.rows.bytes[start..start + len * size_bytes];
+        }
+        gather(self.rows.bytes, start, len, step * size_bytes, size_bytes, gathered);
+        gathered
     }
 }
 
@@ -74,31 +89,24 @@ pub(crate) fn gather(
     }
 }
 
-/// The norm of the elements in `row`.
+/// The sum of squares of the elements in `row`.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> f64 {
+unsafe fn row_sum<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> SquareSum<V> {
     // SAFETY: by contract.
     let mut sum = unsafe { SquareSum::<V>::new() };
     for segment in row.chunks(SEGMENT * E::DTYPE.size_bytes()) {
+        let count = segment.len() / E::DTYPE.size_bytes();
         // SAFETY: the segment's elements are readable; all segments but the last are whole blocks.
-        unsafe {
-            sum.add_elements::<E>(segment.as_ptr(), segment.len() / E::DTYPE.size_bytes());
-        }
+        unsafe { sum.add_elements::<E>(segment.as_ptr(), count) };
         if let Some(counts) = counts.as_deref_mut() {
             // SAFETY: the segment's elements are readable.
-            unsafe { scan::<E>(segment.as_ptr(), segment.len() / E::DTYPE.size_bytes(), counts) };
+            unsafe { scan::<E>(segment.as_ptr(), count, counts) };
         }
     }
-    // SAFETY: by contract.
-    let total = unsafe { sum.total() };
-    if E::Wide::SQUARES_ROUND && !squares_are_safe(total.0) {
-        // SAFETY: by contract.
-        return unsafe { rescaled_norm::<V>(row) };
-    }
-    root(total)
+    sum
 }
 
 /// Whether no float64 square can have overflowed, or underflowed so far that it matters.
@@ -134,11 +142,13 @@ pub(crate) unsafe fn rescaled_norm<V: Vector>(row: &[u8]) -> f64 {
     let shift = (-exponent).clamp(-1022, 1022);
     let scale = crate::element::power_of_two(shift);
     let scaled: Vec<f64> = values().map(|value| value * scale).collect();
+    let mut finish = Finish::new();
     // SAFETY: by contract; the elements are readable.
-    let total = unsafe {
+    let (norms, _) = unsafe {
         let mut sum = SquareSum::<V>::new();
         sum.add_elements::<F64>(scaled.as_ptr().cast(), scaled.len());
-        sum.total()
+        finish.set(0, sum);
+        finish.norms::<V>()
     };
-    root(total) * crate::element::power_of_two(-shift)
+    norms[0] * crate::element::power_of_two(-shift)
 }

@@ -27,8 +27,20 @@
 //! one rounding of the exact one but for terms of u². An ulp is at least u of its number, so the norm is off
 //! by at most 2.5 + 0.5 = 3 ulp (f64: 3.5 ulp).
 
+use std::array::from_fn;
+use std::mem::MaybeUninit;
+
 use crate::kernel::widen::{BLOCK, Element, Wide};
 use crate::vector::{LANES, Vector};
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+
+/// How far ahead memory is asked for: the hardware's own prefetchers stop at each page.
+const AHEAD_BYTES: usize = 2048;
+
+/// Elements that are widened before they are summed: two kilobytes of the first-level cache.
+const STAGE: usize = 8 * BLOCK;
 
 /// The running sum of squares of a row: eight lanes of value and lost part.
 #[derive(Clone, Copy)]
@@ -68,59 +80,136 @@ impl<V: Vector> SquareSum<V> {
     /// The CPU has the instruction set of `V`; `count` elements are readable at `source`.
     #[inline(always)]
     pub(crate) unsafe fn add_elements<E: Element>(&mut self, source: *const u8, count: usize) {
-        let block_bytes = BLOCK * E::DTYPE.size_bytes();
-        for block in 0..count / BLOCK {
-            // SAFETY: this block lies within the elements.
-            unsafe { self.add_block::<E>(source.add(block * block_bytes)) }
+        let size_bytes = E::DTYPE.size_bytes();
+        let whole = count / BLOCK * BLOCK;
+        if E::IS_WIDE {
+            // SAFETY: whole blocks within the elements.
+            unsafe { self.add_wide(source.cast::<E::Wide>(), whole) }
+        } else {
+            // Narrow elements are widened into the first-level cache and read back: a load that widens to
+            // float64 is cheaper than the same between registers. Several blocks at a time, or the compiler
+            // carries the buffer through registers after all.
+            let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE];
+            for start in (0..whole).step_by(STAGE) {
+                let part = STAGE.min(whole - start);
+                for block in (0..part).step_by(BLOCK) {
+                    // SAFETY: a block within the elements and within the buffer.
+                    unsafe {
+                        let target = buffer.as_mut_ptr().add(block).cast();
+                        E::widen_block::<V>(source.add((start + block) * size_bytes), target);
+                    }
+                }
+                // SAFETY: the blocks just written.
+                unsafe { self.add_wide(buffer.as_ptr().cast::<E::Wide>(), part) }
+            }
         }
-        let rest = count % BLOCK;
-        if rest > 0 {
+        if whole < count {
             // All-zero bits are zero in every format, and a zero adds nothing to any lane.
             let mut padded = [0_u8; BLOCK * 8];
-            let rest_bytes = rest * E::DTYPE.size_bytes();
+            let mut wide = [E::Wide::ZERO; BLOCK];
             // SAFETY: the rest lies within the elements and is shorter than a block of the widest format.
             unsafe {
-                let rest_source = source.add(count / BLOCK * block_bytes);
-                padded.as_mut_ptr().copy_from_nonoverlapping(rest_source, rest_bytes);
-                self.add_block::<E>(padded.as_ptr());
+                let rest = source.add(whole * size_bytes);
+                padded.as_mut_ptr().copy_from_nonoverlapping(rest, (count - whole) * size_bytes);
+                E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
+                self.add_wide(wide.as_ptr(), BLOCK);
             }
         }
     }
 
-    /// Adds one block.
+    /// Adds `count` elements, a multiple of [`BLOCK`].
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `source`.
+    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
     #[inline(always)]
-    unsafe fn add_block<E: Element>(&mut self, source: *const u8) {
-        let mut buffer = [E::Wide::ZERO; BLOCK];
-        // SAFETY: a block is readable by contract; `buffer` holds a block; vector `index` of a block starts
-        // at element `index * LANES` and ends within it.
-        unsafe {
-            let wide = if E::IS_WIDE {
-                source.cast::<E::Wide>()
-            } else {
-                E::widen_block::<V>(source, buffer.as_mut_ptr());
-                buffer.as_ptr()
-            };
-            self.add_chunk(chunk::<V, E::Wide>(|index| wide.wrapping_add(index * LANES)));
+    unsafe fn add_wide<W: Wide>(&mut self, source: *const W, count: usize) {
+        for start in (0..count).step_by(BLOCK) {
+            let block = source.wrapping_add(start);
+            // SAFETY: by contract; a prefetch may point anywhere.
+            unsafe {
+                for line in 0..BLOCK * size_of::<W>() / LINE_BYTES {
+                    V::prefetch(block.cast::<u8>().wrapping_add(AHEAD_BYTES + line * LINE_BYTES));
+                }
+                self.add_chunk(chunk::<V, W>(|index| block.wrapping_add(index * LANES)));
+            }
         }
     }
+}
 
-    /// The sum as an unevaluated pair: value and what it lacks.
+/// The sums of eight rows, kept until the square roots of all are taken together: their latency is then paid
+/// once, and not at the end of each row.
+pub(crate) struct Finish {
+    /// For each lane its value in each of the rows.
+    high: [[f64; LANES]; LANES],
+    /// And what that value lacks.
+    low: [[f64; LANES]; LANES],
+}
+
+impl Finish {
+    /// Of no rows.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { high: [[0.0; LANES]; LANES], low: [[0.0; LANES]; LANES] }
+    }
+
+    /// Sets row `row` of the eight.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
-    pub(crate) unsafe fn total(self) -> (f64, f64) {
+    pub(crate) unsafe fn set<V: Vector>(&mut self, row: usize, sum: SquareSum<V>) {
         let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
         // SAFETY: both arrays hold eight float64.
         unsafe {
-            self.high.store(high.as_mut_ptr());
-            self.low.store(low.as_mut_ptr());
+            sum.high.store(high.as_mut_ptr());
+            sum.low.store(low.as_mut_ptr());
         }
-        fold_lanes(high, low)
+        for lane in 0..LANES {
+            self.high[lane][row] = high[lane];
+            self.low[lane][row] = low[lane];
+        }
     }
+
+    /// The norms of all eight, and their sums of squares in float64.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn norms<V: Vector>(&self) -> ([f64; LANES], [f64; LANES]) {
+        // SAFETY: every array holds eight float64.
+        unsafe {
+            let high = self.high.each_ref().map(|lane| V::load(lane.as_ptr()));
+            let low = self.low.each_ref().map(|lane| V::load(lane.as_ptr()));
+            norms(high, low)
+        }
+    }
+}
+
+/// Eight norms from eight lanes of (value, lost part) each, and the sums of squares in float64.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn norms<V: Vector>(high: [V; LANES], low: [V; LANES]) -> ([f64; LANES], [f64; LANES]) {
+    let (mut sums, mut norms) = ([0.0; LANES], [0.0; LANES]);
+    // SAFETY: by contract; both arrays hold eight float64.
+    unsafe {
+        let (high, low) = fold_half::<V, 8, 4>(high, low);
+        let (high, low) = fold_half::<V, 4, 2>(high, low);
+        let ([high], [low]) = fold_half::<V, 2, 1>(high, low);
+        high.store(sums.as_mut_ptr());
+        root(high, low).store(norms.as_mut_ptr());
+    }
+    for (norm, sum) in norms.iter_mut().zip(sums) {
+        // The root divides zero by zero, and `low` is NaN beside an infinite sum. One NaN for all, because
+        // its sign and payload depend on the instruction set.
+        if sum.is_nan() {
+            *norm = f64::NAN;
+        } else if sum == 0.0 || sum == f64::INFINITY {
+            *norm = sum;
+        }
+    }
+    (norms, sums)
 }
 
 /// The sum of squares of eight vectors.
@@ -143,44 +232,48 @@ pub(crate) unsafe fn chunk<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -
     }
 }
 
-/// Folds eight lanes of (value, lost part) in a fixed tree.
+/// Adds the upper half of the lanes to the lower one.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) fn fold_lanes(mut high: [f64; LANES], mut low: [f64; LANES]) -> (f64, f64) {
-    for width in [4, 2, 1] {
-        for lane in 0..width {
-            let (a, b) = (high[lane], high[lane + width]);
-            let sum = a + b;
-            let b_part = sum - a;
-            let lost = (a - (sum - b_part)) + (b - b_part);
-            high[lane] = sum;
-            low[lane] = (low[lane] + low[lane + width]) + lost;
-        }
+unsafe fn fold_half<V: Vector, const FROM: usize, const TO: usize>(
+    high: [V; FROM],
+    low: [V; FROM],
+) -> ([V; TO], [V; TO]) {
+    // SAFETY: by contract.
+    unsafe {
+        let sums: [V; TO] = from_fn(|lane| high[lane].add(high[lane + TO]));
+        let lost = from_fn(|lane| {
+            let (a, b, sum) = (high[lane], high[lane + TO], sums[lane]);
+            let b_part = sum.sub(a);
+            let lost = a.sub(sum.sub(b_part)).add(b.sub(b_part));
+            low[lane].add(low[lane + TO]).add(lost)
+        });
+        (sums, lost)
     }
-    (high[0], low[0])
 }
 
-/// The square root of `high + low`, or NaN or infinity where `high` is.
+/// The square root of `high + low`, both finite and `high` positive.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) fn root((high, low): (f64, f64)) -> f64 {
-    let square = high + low;
-    let rest = low - (square - high);
-    let root = square.sqrt();
-    // One Newton step. The product root * root is split exactly (Dekker), because a fused multiplication is
-    // a function call where the CPU has none; the remainder is exact either way.
-    let split = root * 134_217_729.0;
-    let upper = split - (split - root);
-    let lower = root - upper;
-    let product = root * root;
-    let error = ((upper * upper - product) + 2.0 * upper * lower) + lower * lower;
-    let remainder = ((square - product) - error) + rest;
-    let corrected = root + remainder / (2.0 * root);
-    // Zero divides by zero above; infinity and NaN of the sum (`low` is NaN beside them) are the answer. One
-    // NaN for all, because its sign and payload depend on the instruction set.
-    if high.is_nan() {
-        f64::NAN
-    } else if high > 0.0 && high < f64::INFINITY {
-        corrected
-    } else {
-        high
+unsafe fn root<V: Vector>(high: V, low: V) -> V {
+    // SAFETY: by contract.
+    unsafe {
+        let square = high.add(low);
+        let rest = low.sub(square.sub(high));
+        let root = square.sqrt();
+        // One Newton step. The product root * root is split exactly (Dekker), because not every instruction
+        // set has a fused multiplication; the remainder is exact either way.
+        let split = root.mul(V::splat(134_217_729.0));
+        let upper = split.sub(split.sub(root));
+        let lower = root.sub(upper);
+        let product = root.mul(root);
+        let cross = upper.mul(lower);
+        let error = upper.mul(upper).sub(product).add(cross.add(cross)).add(lower.mul(lower));
+        let remainder = square.sub(product).sub(error).add(rest);
+        root.add(remainder.div(root.add(root)))
     }
 }
