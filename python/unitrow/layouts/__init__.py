@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitrow.layouts import circuit_tracer, gemma_scope, generic, saelens, sparsify
+from unitrow.layouts import circuit_tracer, gemma_scope, generic, openmoss, others, saelens, sparsify
 from unitrow.layouts.entry import Layout, plan
 from unitrow.layouts.model import Decoder, FileMeta, Folder, LayoutFinding, Match, TensorMeta
 from unitrow.layouts.source import Source, Surroundings
@@ -31,6 +31,8 @@ __all__ = [
 CATALOGUE: tuple[Layout, ...] = (
     *gemma_scope.LAYOUTS,
     *sparsify.LAYOUTS,
+    *openmoss.LAYOUTS,
+    *others.LAYOUTS,
     *circuit_tracer.LAYOUTS,
     *saelens.LAYOUTS,
 )

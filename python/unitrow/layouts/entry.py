@@ -61,6 +61,10 @@ class Judgement:
     threshold: str | None = None
     """Tensor of JumpReLU thresholds."""
 
+    def state(self, symbol: str, value: int, source: str) -> None:
+        """Note an extent that the configuration names."""
+        self.sizes[symbol] = Length(source, value)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

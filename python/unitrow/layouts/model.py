@@ -57,7 +57,8 @@ class Folder:
     read_text: Callable[[str], bytes | None] = _no_side_files
     """Bytes of a side file of this folder, at most 4 MiB of them, or None when it is absent.
 
-    May raise `OSError`; a layout turns that into a finding.
+    The name may start with `../`: one publisher keeps the configuration one folder up. May raise
+    `OSError`; a layout turns that into a finding.
     """
 
     parts: tuple[str, ...] = ()

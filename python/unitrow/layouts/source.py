@@ -40,7 +40,8 @@ class Surroundings:
         config = self._configs.get(name)
         if config is None:
             # A listing that lacks the name spares the attempt to open it.
-            absent = bool(self.folder.siblings) and name not in self.folder.siblings
+            listed = bool(self.folder.siblings) and not name.startswith("../")
+            absent = listed and name not in self.folder.siblings
             config = Config(name) if absent else read(self.folder, name)
             self._configs[name] = config
         return config
