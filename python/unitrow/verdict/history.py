@@ -24,8 +24,8 @@ EXACT_RATIO = 2.0
 SINGLE_RATIO = 3.0
 """z from here on: arithmetic of the rows' own grid."""
 
-EXACT_SPREAD = U / 8.0
-"""Where s itself is larger than this, z of a float32 normaliser is not clearly above `EXACT_RATIO`."""
+SPREAD_SHARE = 1.0 / 8.0
+"""Where s is more than this share of a roundoff, a norm rounded to it does not raise z clearly above 2."""
 
 STORED_RATIO = (0.9, 1.1)
 """z of rows that were unit in float32 or wider and then stored in 16 bits or fewer."""
@@ -48,8 +48,23 @@ PASSES_LANE_LOSS = 0.35
 EPS_WINDOW = (-2.1, -0.7)
 """Mean deviation, in U, that division by norm + finfo.eps leaves on rows that were near unit."""
 
-SETTLED_SHARE = 0.9
-"""Share of rows that one more division by norm + eps must leave alone before passes are called repeated."""
+FIXED_SHARE = 0.7
+"""Share of rows that one more float32 pass must leave alone before passes are called repeated."""
+
+SETTLED_SHARE = 0.97
+"""The same for division by norm + eps, where repeated passes settle almost every row."""
+
+ROUNDED_SHAPE = 2.4
+"""Kurtosis below this: deviations as evenly spread as the rounding error of a norm; those of drift are not."""
+
+ROUNDED_SPREAD = (0.25, 0.7)
+"""Standard deviation, in u, that rounding a norm to the stored format leaves."""
+
+ROUNDED_BIAS = 0.15
+"""Largest mean deviation, in u, that goes with it."""
+
+FEWEST_SAMPLES = 16
+"""From fewer rows z is no evidence."""
 
 ERRORS = 4.0
 """Standard errors that a mean must keep from a limit."""
@@ -100,10 +115,12 @@ def _of_unit_rows(stats: Mapping[str, Any]) -> Claim:
         return claim(
             "f64", "strong", "float64 elements, and norms as near to 1 as float64 arithmetic leaves them"
         )
+    if stats["sample_rows"] < FEWEST_SAMPLES:
+        return claim("unknown", "inconclusive", "too few rows")
     told = f"deviations are {ratio:.2g} times as large as rounding the elements last would make them"
     if ratio >= SINGLE_RATIO:
         return claim("f32", "strong", f"{told}: the norm was computed in float32")
-    if ratio < EXACT_RATIO and stats["rounding_spread"] <= EXACT_SPREAD:
+    if ratio < EXACT_RATIO and stats["rounding_spread"] <= SPREAD_SHARE * U:
         return claim("f64", "strong", f"{told}: the norm was computed in float64 or wider")
     return claim("unknown", "inconclusive", f"{told}, which float32 and float64 may both leave on such rows")
 
@@ -111,12 +128,17 @@ def _of_unit_rows(stats: Mapping[str, Any]) -> Claim:
 def _of_rounded_rows(stats: Mapping[str, Any]) -> Claim:
     ratio = stats["rounding_ratio"]
     told = f"deviations are {ratio:.2g} times as large as rounding the elements last would make them"
+    roundoff = stats["roundoff"]
+    if stats["sample_rows"] < FEWEST_SAMPLES or stats["rounding_spread"] > SPREAD_SHARE * roundoff:
+        return claim("unknown", "inconclusive", f"{told}, which tells nothing for such rows")
     low, high = STORED_RATIO
     if low <= ratio <= high:
         return claim("f32", "strong", f"{told}: the rows were unit in float32 or wider and then stored")
-    if ratio > SINGLE_RATIO:
-        return claim("low-precision", "strong", f"{told}: the norm itself was rounded to the stored format")
-    return claim("unknown", "inconclusive", told)
+    evenly = stats["kurtosis"] < ROUNDED_SHAPE and stats["judged_rows"] >= PASSES_ROWS
+    spread = ROUNDED_SPREAD[0] <= stats["standard_deviation"] / roundoff <= ROUNDED_SPREAD[1]
+    if ratio > SINGLE_RATIO and evenly and spread and abs(stats["mean_deviation"]) <= ROUNDED_BIAS * roundoff:
+        return claim("low-precision", "strong", f"{told}: the norm itself was rounded to that format")
+    return claim("unknown", "inconclusive", f"{told}: drift before storing, or arithmetic of that format")
 
 
 def _of_short_rows(stats: Mapping[str, Any]) -> Claim:
@@ -151,12 +173,13 @@ def _passes(name: Name, stats: Mapping[str, Any]) -> Claim:
     told = f"the mean deviation is {bias:+.2f} U (standard error {error:.2g})"
     loss = stats["float32_lane_loss"]
     repeated = (
-        bias - ERRORS * error >= PASSES_BIAS[0]
+        bias - ERRORS * error - max(loss or 0.0, 0.0) >= PASSES_BIAS[0]
         and bias <= PASSES_BIAS[1]
         and spread <= PASSES_SPREAD
         and loss is not None
         and loss <= PASSES_LANE_LOSS
         and stats["judged_rows"] >= PASSES_ROWS
+        and stats["float32_fixed"] >= FIXED_SHARE
         and hidden_lattice(stats) is None
     )
     if repeated:

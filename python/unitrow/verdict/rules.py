@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from unitrow.verdict import words
-from unitrow.verdict.history import UNKNOWN, history_of
+from unitrow.verdict.history import UNKNOWN, hidden_lattice, history_of
 from unitrow.verdict.model import Name, Verdict
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def _is_short_of_unit(stats: Mapping[str, Any], *, unit: bool) -> bool:
     shared = 1.0 - EPS_REACH < stats["median"] < 1.0 and bool(stats["common_scale_holds"])
     mean, error = stats["float32_mean"], stats["float32_standard_error"]
     if not (unit or shared) or mean is None or stats["judged_rows"] < FEWEST_ROWS:
+        return False
+    if hidden_lattice(stats):  # squares of few-bit numbers round unevenly: such sums are biased by themselves
         return False
     return bool(mean + ERRORS * error < EPS_BIAS)
 

@@ -51,6 +51,8 @@ class Stats(TypedDict):
     """Mean of norm - 1."""
     standard_deviation: float | None
     """Standard deviation of the norms."""
+    kurtosis: float | None
+    """Fourth central moment of the norms over the squared second: 1.8 spread evenly, 3 for a bell."""
     max_abs_deviation_ulp: float | None
     """`max_abs_deviation` in unit roundoffs of the stored type (2^-24 for float32)."""
     torch_max_abs_deviation: float | None
@@ -105,8 +107,10 @@ class Stats(TypedDict):
     """m: mean of (that norm - 1), in U."""
     float32_standard_error: float | None
     """Standard error of m, in U."""
+    float32_fixed: float | None
+    """Largest share, over the orders, of the sample whose norm is 1: unmoved by one more division."""
     float32_settled: float | None
-    """Share of the sample whose norm measured that way is 1 - U or 1 - 2U: unmoved by division by norm + 2U."""
+    """Largest share, over the orders, of the sample whose norm is 1 - U or 1 - 2U: the same for norm + 2U."""
     float32_lane_loss: float | None
     """Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4)."""
     lattice_rows: int

@@ -39,6 +39,8 @@ pub struct DecoderStats {
     pub mean_deviation: f64,
     /// Standard deviation of the norms.
     pub standard_deviation: f64,
+    /// Fourth central moment of the norms over the squared second: 1.8 where they are spread evenly, 3 for a bell.
+    pub kurtosis: f64,
     /// Largest |norm - 1| in unit roundoffs of the stored type.
     pub max_abs_deviation_ulp: f64,
     /// Largest |torch's own norm - 1|.
@@ -106,7 +108,9 @@ pub struct Float32Figures {
     pub mean: f64,
     /// Standard error of that mean, in U.
     pub standard_error: f64,
-    /// Share of the sample whose norm in that order is 1 - U or 1 - 2U: dividing by norm + 2U does not move it.
+    /// Largest share, over the orders, of rows whose norm is 1: dividing by the norm once more moves none of them.
+    pub fixed: f64,
+    /// Largest share, over the orders, of rows whose norm is 1 - U or 1 - 2U: the same for norm + 2U.
     pub settled: f64,
     /// Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4).
     pub lane_loss: f64,

@@ -1,5 +1,7 @@
 //! From the results of rows to the figures of a decoder, in the order of rows.
 
+use std::ops::RangeInclusive;
+
 use unitrow_norms::{Counts, Dtype};
 
 use super::chunk::{Chunk, Closer, NEXT_BELOW, Plan, is_judged};
@@ -116,7 +118,10 @@ impl<'a> All<'a> {
 
         let count = self.norms.len() as f64;
         let mean_deviation = self.deviations().sum::<f64>() / count;
-        let squares = self.deviations().map(|deviation| (deviation - mean_deviation).powi(2)).sum::<f64>();
+        let moment = |power| {
+            self.deviations().map(|deviation| (deviation - mean_deviation).powi(power)).sum::<f64>() / count
+        };
+        let (variance, fourth_moment) = (moment(2), moment(4));
         let max_abs_deviation = self.deviations().map(f64::abs).fold(f64::NAN, f64::max);
         let rows: Vec<f64> = self.chunks.iter().flat_map(|chunk| chunk.norms.iter().copied()).collect();
         let zero_rows = rows.iter().filter(|&&norm| norm == 0.0).count() as u64;
@@ -141,7 +146,8 @@ impl<'a> All<'a> {
             mean: 1.0 + mean_deviation,
             max_abs_deviation,
             mean_deviation,
-            standard_deviation: (squares / count).sqrt(),
+            standard_deviation: variance.sqrt(),
+            kurtosis: fourth_moment / (variance * variance),
             max_abs_deviation_ulp: max_abs_deviation / roundoff(self.shape.dtype),
             torch_max_abs_deviation: if judged_rows == 0 { f64::NAN } else { torch },
             median: self.median,
@@ -262,19 +268,31 @@ impl<'a> All<'a> {
         let measured = measured.filter(|rows| !rows.is_empty())?;
         let count = measured.len() as f64;
         let lane_loss = measured.iter().map(|row| row.lane_loss).sum::<f64>() / count / U;
-        let mut best: Option<(f64, Float32Figures)> = None;
+        let mut least = f64::INFINITY;
+        let mut found = Float32Figures {
+            way: Way::Exact,
+            mean: 0.0,
+            standard_error: 0.0,
+            fixed: 0.0,
+            settled: 0.0,
+            lane_loss,
+        };
         for (place, way) in Way::ALL.into_iter().enumerate() {
             let figures = || measured.iter().map(|row| (row.norms[place] - 1.0) / U);
+            let share = |range: RangeInclusive<f64>| {
+                figures().filter(|figure| range.contains(figure)).count() as f64 / count
+            };
             let mean = figures().sum::<f64>() / count;
             let spread = (figures().map(|figure| (figure - mean).powi(2)).sum::<f64>() / count).sqrt();
-            let settled =
-                figures().filter(|figure| (-2.0..=-1.0).contains(&figure.round())).count() as f64 / count;
-            let standard_error = spread / count.sqrt();
-            if best.is_none_or(|(least, _)| spread < least) {
-                best = Some((spread, Float32Figures { way, mean, standard_error, settled, lane_loss }));
+            if spread < least {
+                least = spread;
+                (found.way, found.mean, found.standard_error) = (way, mean, spread / count.sqrt());
             }
+            // The ends are those between which an exact norm rounds to the float32 numbers that are meant.
+            found.fixed = found.fixed.max(share(-0.5..=1.0));
+            found.settled = found.settled.max(share(-2.5..=-0.5));
         }
-        best.map(|(_, figures)| figures)
+        Some(found)
     }
 }
 
