@@ -9,21 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitrow.layouts import circuit_tracer, gemma_scope, generic, openmoss, others, saelens, sparsify
+from unitrow.layouts.cross_layer import SETS, SetLayout
 from unitrow.layouts.entry import Layout, plan
 from unitrow.layouts.model import Decoder, FileMeta, Folder, LayoutFinding, Match, TensorMeta
 from unitrow.layouts.source import Source, Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CATALOGUE",
+    "SETS",
     "Decoder",
     "FileMeta",
     "Folder",
     "Layout",
     "LayoutFinding",
     "Match",
+    "SetLayout",
     "TensorMeta",
     "recognise",
 ]
@@ -55,23 +58,27 @@ def recognise(folder: Folder, files: Sequence[FileMeta]) -> list[Match]:
     """
     around = Surroundings(folder)
     sources = {file.path: Source(around, file) for file in files}
-    named = {path: match for path, source in sources.items() if (match := _by_name(source)) is not None}
-    beside = {
-        path: match
-        for match in named.values()
-        if match.is_folder
-        for path in match.files[1:]
-        if path in sources
-    }
-    folders = [match for match in named.values() if match.is_folder]
+    matches = _sets(around, sources.values())
+    taken = {path for match in matches for path in match.files}
+    matches += [
+        match
+        for path, source in sources.items()
+        if path not in taken and (match := _by_name(source)) is not None
+    ]
+    folders = [match for match in matches if match.is_folder]
+    taken = {match.files[0] for match in matches}.union(*(match.files for match in folders))
     if len(folders) > 1:  # they cannot share one name
         for match in folders:
             match.is_folder = False
-    matches = list(named.values())
     for path, source in sources.items():
-        if path not in named and path not in beside:
+        if path not in taken:
             matches.append(_by_tensors(source) or generic.plan_unknown(source) or generic.plan_none(source))
     return sorted(matches, key=lambda match: match.files[0])
+
+
+def _sets(around: Surroundings, sources: Iterable[Source]) -> list[Match]:
+    found = (layout.gather(around, list(sources)) for layout in SETS)
+    return [match for match in found if match is not None]
 
 
 def _by_name(source: Source) -> Match | None:
