@@ -64,7 +64,7 @@ def lookup(code: str) -> Entry:
 
 
 def _close(key: str) -> list[str]:
-    import difflib  # noqa: PLC0415 - needed only when a code is misspelt
+    import difflib  # needed only when a code is misspelt
 
     begins = [known for known in sorted(_ENTRIES) if key and known.startswith(key)]
     similar = difflib.get_close_matches(key, _ENTRIES, n=3)
@@ -108,6 +108,6 @@ def _fill(text: str, width: int, *, first: str, rest: str) -> list[str]:
 
 def table_markdown() -> str:
     """The page `docs/checks.md`: every code with severity and title, and how the exit code follows."""
-    from unitrow.explain.page import markdown  # noqa: PLC0415 - only the documentation needs it
+    from unitrow.explain.page import markdown
 
     return markdown()
