@@ -1,6 +1,6 @@
 //! What is wrong with a file, as a value: corrupt bytes are a result and never an error.
 
-use crate::code::{Code, Severity};
+use crate::code::{self, Code, Severity};
 
 /// How many defects of one code and severity a file reports one by one; the rest are counted.
 pub const CAP: usize = 20;
@@ -102,6 +102,28 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
     &text[..end]
 }
 
+/// Failures that take away the tensor concerned, or nothing, and leave the others' ranges beyond doubt.
+const HARMLESS_TO_OTHERS: &[Code] = &[
+    code::FS_PARTIAL_DOWNLOAD,
+    code::FS_POLYGLOT,
+    code::FS_WRONG_FORMAT,
+    code::ST_BAD_DTYPE,
+    code::ST_BAD_METADATA,
+    code::ST_TRAILING_BYTES,
+    code::ST_TRUNCATED_DATA,
+    code::Z_BOMB,
+    code::Z_ENCRYPTED,
+    code::Z_METHOD,
+    code::Z_PATH,
+    code::Z_SYMLINK,
+    code::NPY_HEADER,
+    code::NPY_MAGIC,
+    code::NPY_OBJECT_PICKLE,
+    code::NPY_OVERFLOW,
+    code::NPY_TRUNCATED,
+    code::NPY_VERSION,
+];
+
 /// Defects as they are found: a capped number of each kind in full, the rest as a count.
 ///
 /// A header can hold millions of defects in a few bytes each, so what is not kept is never built.
@@ -144,14 +166,23 @@ impl Defects {
         }
     }
 
+    /// Counts further defects of a kind that has reached its cap.
+    pub(crate) fn count(&mut self, code: Code, severity: Severity, others: u64) {
+        if let Some(tally) = self.tallies.iter_mut().find(|t| t.code == code && t.severity == severity) {
+            tally.dropped += others;
+        }
+    }
+
     /// Adds a finished defect.
     pub(crate) fn push(&mut self, defect: Defect) {
         self.add_as(defect.code, defect.severity, || defect);
     }
 
-    /// Whether a defect of this code was found.
-    pub(crate) fn has(&self, code: Code) -> bool {
-        self.tallies.iter().any(|tally| tally.code == code)
+    /// Whether a failure was found other than of the codes that leave the listed tensors readable.
+    pub(crate) fn unsound(&self) -> bool {
+        let bad =
+            |tally: &Tally| tally.severity >= Severity::Fail && !HARMLESS_TO_OTHERS.contains(&tally.code);
+        self.tallies.iter().any(bad)
     }
 
     /// All defects in (offset, code) order; per code that was cut short, one more that says how many are missing.

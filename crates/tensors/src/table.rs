@@ -92,6 +92,8 @@ pub struct Member {
     pub len: u64,
     /// CRC-32 of the member's data, inflated.
     pub crc32: u32,
+    /// Length of the member's data, inflated, npy header included.
+    pub inflated_len: u64,
 }
 
 /// One tensor of a container.
@@ -145,6 +147,19 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table of nothing, for a reader to fill.
+    pub(crate) fn empty(container: Container, file_len: u64) -> Self {
+        Self {
+            container,
+            tensors: Vec::new(),
+            metadata: Vec::new(),
+            defects: Vec::new(),
+            header_len: 0,
+            file_len,
+            sound: false,
+        }
+    }
+
     /// The weight of the worst defect.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {

@@ -1,0 +1,471 @@
+//! A strict JSON reader over bytes that keeps positions.
+//!
+//! `serde_json` hands over values and forgets where they stood, takes the last of two equal keys, and turns every number
+//! into a value. Findings need offsets, duplicates are attacks, and `-0`, `2e0` and `02` are not the integer that a
+//! loader elsewhere may read. So this reads RFC 8259 and nothing else, in one pass, without building a tree.
+
+use std::cmp::Ordering;
+use std::hash::{DefaultHasher, Hasher};
+
+/// Objects and arrays inside each other, the outermost included. The reference reader gives up one level deeper.
+pub(crate) const MAX_DEPTH: u32 = 127;
+
+/// What ends the reading of a text: beyond it, nothing can be said with certainty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// Position in the text, in bytes.
+    pub(crate) at: usize,
+    /// In words; `None` for nesting beyond [`MAX_DEPTH`].
+    pub(crate) message: Option<&'static str>,
+}
+
+/// A string's position, between its quotes. Its escapes are known to be well formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Text {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// A number's literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Number<'a>(pub(crate) &'a [u8]);
+
+impl Number<'_> {
+    /// The value of a plain integer literal from 0 to 2^64 - 1: no sign, fraction or exponent.
+    pub(crate) fn as_u64(self) -> Option<u64> {
+        let mut value = 0_u64;
+        for &byte in self.0 {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+        }
+        Some(value)
+    }
+}
+
+/// The kind of the value that begins at the reader's position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    /// `true`, `false` or `null`.
+    Word,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "an array",
+            Self::String => "a string",
+            Self::Number => "a number",
+            Self::Word => "true, false or null",
+        }
+    }
+}
+
+/// Called with each key that stands a second time in its object.
+pub(crate) type Twin<'t> = &'t mut dyn FnMut(&Reader<'_>, Text);
+
+/// A position in a text of at most 2^32 - 1 bytes.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
+        debug_assert!(u32::try_from(bytes.len()).is_ok(), "positions are kept in 32 bits");
+        Self { bytes, at }
+    }
+
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    fn stop<T>(&self, message: &'static str) -> Result<T, Stop> {
+        Err(Stop { at: self.at, message: Some(message) })
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Passes over space, tab, line feed and carriage return.
+    pub(crate) fn white_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    /// What kind of value comes next.
+    pub(crate) fn kind(&mut self) -> Result<Kind, Stop> {
+        self.white_space();
+        match self.byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f' | b'n') => Ok(Kind::Word),
+            Some(_) => self.stop("expected a value"),
+            None => self.stop("the text ends where a value should stand"),
+        }
+    }
+
+    /// Enters an object or array, whose opening byte [`kind`](Self::kind) has seen, and tells whether it has members.
+    pub(crate) fn open(&mut self, close: u8) -> bool {
+        self.at += 1;
+        self.white_space();
+        if self.byte() == Some(close) {
+            self.at += 1;
+            return false;
+        }
+        true
+    }
+
+    /// After a member: whether another one follows.
+    pub(crate) fn more(&mut self, close: u8) -> Result<bool, Stop> {
+        self.white_space();
+        match self.byte() {
+            Some(b',') => {
+                self.at += 1;
+                self.white_space();
+                if self.byte() == Some(close) {
+                    return self.stop("a comma without a member after it");
+                }
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(_) => self.stop("expected a comma or the end of the object or array"),
+            None => self.stop("the text ends inside an object or array"),
+        }
+    }
+
+    /// A member's key, and the colon after it.
+    pub(crate) fn key(&mut self) -> Result<Text, Stop> {
+        self.white_space();
+        if self.byte() != Some(b'"') {
+            return self.stop("expected a key in double quotes");
+        }
+        let text = self.string()?;
+        self.white_space();
+        if self.byte() != Some(b':') {
+            return self.stop("expected a colon after the key");
+        }
+        self.at += 1;
+        Ok(text)
+    }
+
+    /// A string, whose opening quote was seen.
+    #[expect(clippy::cast_possible_truncation, reason = "a text has at most 2^32 - 1 bytes")]
+    pub(crate) fn string(&mut self) -> Result<Text, Stop> {
+        self.at += 1;
+        let start = self.at as u32;
+        loop {
+            match self.byte() {
+                Some(b'"') => {
+                    let end = self.at as u32;
+                    self.at += 1;
+                    return Ok(Text { start, end });
+                }
+                Some(b'\\') => self.escape()?,
+                Some(0..=0x1f) => return self.stop("a raw control character in a string"),
+                Some(_) => self.at += 1,
+                None => return self.stop("the text ends inside a string"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Stop> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 2;
+                Ok(())
+            }
+            Some(b'u') => match self.unit(self.at) {
+                Some(0xd800..=0xdbff) => match self.unit(self.at + 6) {
+                    Some(0xdc00..=0xdfff) => {
+                        self.at += 12;
+                        Ok(())
+                    }
+                    _ => self.stop("half of a surrogate pair"),
+                },
+                Some(0xdc00..=0xdfff) => self.stop("half of a surrogate pair"),
+                Some(_) => {
+                    self.at += 6;
+                    Ok(())
+                }
+                None => self.stop("expected four hexadecimal digits"),
+            },
+            Some(_) => self.stop("an escape that JSON does not have"),
+            None => self.stop("the text ends inside a string"),
+        }
+    }
+
+    /// The UTF-16 unit that `\uXXXX` at `at` stands for.
+    fn unit(&self, at: usize) -> Option<u32> {
+        unit(self.bytes.get(at..)?)
+    }
+
+    /// A number, whose first byte was seen.
+    pub(crate) fn number(&mut self) -> Result<Number<'a>, Stop> {
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.byte() {
+            Some(b'0') => {
+                self.at += 1;
+                if let Some(b'0'..=b'9') = self.byte() {
+                    return self.stop("a number with a leading zero");
+                }
+            }
+            _ => self.digits()?,
+        }
+        let mut plain = true;
+        if self.byte() == Some(b'.') {
+            plain = false;
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            plain = false;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let literal = &self.bytes[start..self.at];
+        // 308 digits stay below the largest double, so only longer or scaled literals need a look.
+        if !plain || literal.len() > 308 {
+            let value = std::str::from_utf8(literal).ok().and_then(|literal| literal.parse::<f64>().ok());
+            // One part in 10^9 below the largest double: readers that round on the way reject the rest.
+            if value.is_none_or(|value| value.abs() > 1.797_693_133e308) {
+                self.at = start;
+                return self.stop("a number beyond the range of a double");
+            }
+        }
+        Ok(Number(literal))
+    }
+
+    fn digits(&mut self) -> Result<(), Stop> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.byte() {
+            self.at += 1;
+        }
+        if self.at == start { self.stop("expected a digit") } else { Ok(()) }
+    }
+
+    /// `true`, `false` or `null`, whose first byte was seen.
+    pub(crate) fn word(&mut self) -> Result<&'static str, Stop> {
+        for word in ["true", "false", "null"] {
+            if self.bytes[self.at..].starts_with(word.as_bytes()) {
+                self.at += word.len();
+                return Ok(word);
+            }
+        }
+        self.stop("expected a value")
+    }
+
+    /// Passes over one value of any kind that has `depth` objects and arrays around it.
+    pub(crate) fn skip(&mut self, depth: u32, twin: Twin<'_>) -> Result<(), Stop> {
+        match self.kind()? {
+            Kind::String => self.string().map(drop),
+            Kind::Number => self.number().map(drop),
+            Kind::Word => self.word().map(drop),
+            Kind::Object | Kind::Array if depth >= MAX_DEPTH => Err(Stop { at: self.at, message: None }),
+            Kind::Array => {
+                let mut more = self.open(b']');
+                while more {
+                    self.skip(depth + 1, twin)?;
+                    more = self.more(b']')?;
+                }
+                Ok(())
+            }
+            Kind::Object => {
+                let mut keys = Keys::default();
+                let mut more = self.open(b'}');
+                while more {
+                    let key = self.key()?;
+                    keys.push(hash(self.raw(key)), key);
+                    self.skip(depth + 1, twin)?;
+                    more = self.more(b'}')?;
+                }
+                keys.twins(self, twin);
+                Ok(())
+            }
+        }
+    }
+
+    /// The number of members of the array that begins here, at least if the array is flat: commas up to the next
+    /// bracket, and one.
+    pub(crate) fn count_flat(&self) -> usize {
+        let rest = &self.bytes[self.at..];
+        1 + rest.iter().take_while(|&&byte| byte != b']').filter(|&&byte| byte == b',').count()
+    }
+
+    /// What has not been read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// What was read from `start` on.
+    pub(crate) fn since(&self, start: usize) -> &'a [u8] {
+        &self.bytes[start..self.at]
+    }
+
+    /// A string as the file spells it.
+    pub(crate) fn raw(&self, text: Text) -> &'a [u8] {
+        &self.bytes[text.start as usize..text.end as usize]
+    }
+
+    /// A string's meaning; bytes that are not UTF-8 become U+FFFD.
+    pub(crate) fn text(&self, text: Text) -> String {
+        let raw = self.raw(text);
+        if raw.contains(&b'\\') {
+            let bytes: Vec<u8> = Unescape::new(raw).collect();
+            return String::from_utf8_lossy(&bytes).into_owned();
+        }
+        String::from_utf8_lossy(raw).into_owned()
+    }
+
+    /// Whether a string means `expected`.
+    pub(crate) fn means(&self, text: Text, expected: &[u8]) -> bool {
+        let raw = self.raw(text);
+        raw == expected || (raw.contains(&b'\\') && Unescape::new(raw).eq(expected.iter().copied()))
+    }
+
+    /// Orders two strings by their meaning, without building them.
+    pub(crate) fn compare(&self, left: Text, right: Text) -> Ordering {
+        let (left, right) = (self.raw(left), self.raw(right));
+        if left.contains(&b'\\') || right.contains(&b'\\') {
+            return Unescape::new(left).cmp(Unescape::new(right));
+        }
+        left.cmp(right)
+    }
+}
+
+fn unit(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+}
+
+/// The bytes that a string means: UTF-8, its escapes resolved.
+pub(crate) struct Unescape<'a> {
+    rest: &'a [u8],
+    pending: [u8; 4],
+    pending_len: usize,
+}
+
+impl<'a> Unescape<'a> {
+    /// `raw` has passed [`Reader::string`].
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
+        Self { rest: raw, pending: [0; 4], pending_len: 0 }
+    }
+
+    fn character(&mut self) -> char {
+        let (plain, len) = match self.rest.get(1) {
+            Some(b'b') => ('\u{8}', 2),
+            Some(b'f') => ('\u{c}', 2),
+            Some(b'n') => ('\n', 2),
+            Some(b'r') => ('\r', 2),
+            Some(b't') => ('\t', 2),
+            Some(b'u') => match (unit(self.rest), self.rest.get(6..).and_then(unit)) {
+                (Some(high @ 0xd800..=0xdbff), Some(low)) => {
+                    let code = 0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff);
+                    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
+                }
+                (Some(code), _) => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+                (None, _) => (char::REPLACEMENT_CHARACTER, self.rest.len()),
+            },
+            Some(&other) => (char::from(other), 2),
+            None => (char::REPLACEMENT_CHARACTER, self.rest.len()),
+        };
+        self.rest = self.rest.get(len..).unwrap_or_default();
+        plain
+    }
+}
+
+impl Iterator for Unescape<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        if self.pending_len > 0 {
+            self.pending_len -= 1;
+            return Some(self.pending[self.pending_len]);
+        }
+        let (&first, rest) = self.rest.split_first()?;
+        if first != b'\\' {
+            self.rest = rest;
+            return Some(first);
+        }
+        let character = self.character();
+        let len = character.encode_utf8(&mut self.pending).len();
+        self.pending[..len].reverse();
+        self.pending_len = len - 1;
+        Some(self.pending[len - 1])
+    }
+}
+
+/// The keys of one object, in 16 bytes each: a header can hold a key in five bytes, and memory is bounded by a
+/// multiple of the header.
+#[derive(Default)]
+pub(crate) struct Keys {
+    seen: Vec<(u64, Text)>,
+}
+
+/// A hash of what a string means.
+pub(crate) fn hash(raw: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if raw.contains(&b'\\') {
+        hasher.write(&Unescape::new(raw).collect::<Vec<u8>>());
+    } else {
+        hasher.write(raw);
+    }
+    hasher.finish()
+}
+
+impl Keys {
+    /// Adds a key under a hash that equal keys share.
+    pub(crate) fn push(&mut self, hash: u64, key: Text) {
+        // The lowest bit is `twins`' mark.
+        self.seen.push((hash & !1, key));
+    }
+
+    /// Calls `run` with all keys of one hash, wherever several have it, ordered by meaning and then by position.
+    pub(crate) fn runs(&mut self, reader: &Reader<'_>, mut run: impl FnMut(&mut [(u64, Text)])) {
+        self.seen.sort_unstable_by_key(|&(hash, key)| (hash, key.start));
+        for same in self.seen.chunk_by_mut(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+            // Hashes are not keyed and can be made to collide; sorting by meaning keeps that from costing a square.
+            same.sort_unstable_by(|a, b| reader.compare(a.1, b.1).then(a.1.start.cmp(&b.1.start)));
+            run(same);
+        }
+    }
+
+    /// Calls `twin` with each key that stood before in this object, in the order of the text.
+    pub(crate) fn twins(mut self, reader: &Reader<'_>, twin: Twin<'_>) {
+        // Marked in place: the text's own length bounds what may be allocated.
+        let mut any = false;
+        self.runs(reader, |same| {
+            for index in 1..same.len() {
+                if reader.compare(same[index - 1].1, same[index].1).is_eq() {
+                    same[index].0 |= 1;
+                    any = true;
+                }
+            }
+        });
+        if any {
+            self.seen.retain(|&(mark, _)| mark & 1 == 1);
+            self.seen.sort_unstable_by_key(|&(_, key)| key.start);
+            self.seen.into_iter().for_each(|(_, key)| twin(reader, key));
+        }
+    }
+}
