@@ -239,3 +239,44 @@ def test_free_rows_fail_where_the_publisher_says_that_rows_are_kept_unit(tmp_pat
     report = ur.audit(tmp_path)
     assert (report.checkpoints[0]["expected"], report.exit_code) == ("yes", 1)
     assert codes(report.checkpoints[0], "fail") == ["N_NOT_UNIT"]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
+def test_strided_rows_have_the_norms_of_their_transpose(tmp_path, save, dtype):
+    """More columns than a panel of a small dtype holds lines, more lines than are read at a time."""
+    decoder = np.random.default_rng(5).normal(size=(97, 301)).astype(dtype)
+    arrays = {"b_enc": np.ones(301, dtype), "b_dec": np.ones(97, dtype), "W_dec": decoder}
+    save(tmp_path / "a.npz", **arrays)
+    save(tmp_path / "b.npz", **{**arrays, "W_dec": np.ascontiguousarray(decoder.T)})
+    strided, plain = (one["decoders"][0] for one in ur.audit(tmp_path, expect="any").checkpoints)
+    assert (strided["latent_axis"], plain["latent_axis"]) == (1, 0)
+    for name in ("min", "max", "mean", "max_abs_deviation", "worst_rows"):
+        assert strided["norms"][name] == plain["norms"][name]
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def rewrite(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-4] + b"abcd")
+
+
+def replace(path):
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
+
+
+@pytest.mark.parametrize("meddle", [truncate, rewrite, replace])
+def test_a_file_that_changes_after_its_header_was_read_is_unreadable(tmp_path, meddle):
+    from unitrow import _native
+
+    path = write_saelens(tmp_path, unit_rows(256, 48)) / "sae_weights.safetensors"
+    headers = _native.read_headers([path])
+    meddle(path)
+    (scan,) = _native.scan([(headers[0], [(0, 1, None)], True)])
+    assert [(f["code"], f["severity"]) for f in scan["findings"]] == [("FS_CHANGED", "unreadable")]
+    assert isinstance(scan["decoders"][0], str)

@@ -80,7 +80,7 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
     decoders: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
     if match is None or not plan.sound:
-        verdicts.append(undecided("the bytes are not sound, so nothing was measured"))
+        verdicts.append(undecided(_not_measured(findings)))
     elif not match.decoders:
         verdicts.append(without_decoder(match.layout))
     else:
@@ -99,7 +99,7 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
         "integrity": integrity(findings),
         "verdict": deciding.verdict,
         "expected": match.expected if match else "unknown",
-        "explanation": _explanation(deciding, match, findings),
+        "explanation": deciding.explanation,
         "decoders": decoders,
         "history": deciding.history,
         "findings": [finding.to_json() for finding in findings],
@@ -201,8 +201,6 @@ def _threshold_findings(plan: Plan, match: Match, scanned: Scanned, expect: Expe
     return findings
 
 
-def _explanation(deciding: Verdict, match: Match | None, findings: list[Finding]) -> str:
-    failed = [finding for finding in findings if finding.severity in {"fail", "unreadable"}]
-    if match is None or (deciding.verdict == "undecided" and failed):
-        return "; ".join([deciding.explanation, *dict.fromkeys(finding.message for finding in failed[:2])])
-    return deciding.explanation
+def _not_measured(findings: list[Finding]) -> str:
+    reasons = [finding.message for finding in findings if finding.severity in {"fail", "unreadable"}]
+    return "nothing was measured: " + (reasons[0] if reasons else "its structure is not sound")

@@ -55,6 +55,11 @@ class AuditReport:
             "by_severity": {name: severities[name] for name in reversed(SEVERITIES)},
         }
 
+    @property
+    def has_several_roots(self) -> bool:
+        """Whether the checkpoints were found below more than one argument."""
+        return len({one["root"] for one in self.checkpoints}) > 1
+
     def location(self, checkpoint: dict[str, Any]) -> str:
         """Path under which a checkpoint can be opened from where the audit ran."""
         root, path = checkpoint["root"], checkpoint["path"]

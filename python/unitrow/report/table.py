@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from unitrow.findings import INTEGRITY_LAYERS
 from unitrow.report.text import count_of, decoder_name, escape, size, sparkline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from unitrow.report import AuditReport
 
 WIDE = 1_000_000
@@ -33,6 +34,9 @@ _STYLES = {
     "note": "dim",
 }
 _MAX_DECODERS = 4
+_MIN_PATH = 20
+_NORMS_WIDTH = 16 + len(" max 1.23e-07")
+_PLAIN = Console(width=WIDE)
 
 
 def to_table(
@@ -57,42 +61,64 @@ def to_table(
     )
     with console.capture() as captured:
         if report.checkpoints:
-            console.print(_checkpoints(report, ascii_only=ascii_only))
-        for line in _findings(report):
-            console.print(line, soft_wrap=width is None)
-        console.print(_footer(report), soft_wrap=True)
+            for line in _checkpoints(report, width or WIDE, ascii_only=ascii_only):
+                console.print(line)
+            console.print()
+        findings = list(_findings(report, width or WIDE))
+        for line in findings:
+            console.print(line, soft_wrap=True)
+        if findings:
+            console.print()
+        console.print(_footer(report))
     return "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
-def _checkpoints(report: AuditReport, *, ascii_only: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("PATH", overflow="fold", ratio=None)
-    table.add_column("DECODER", overflow="fold")
-    table.add_column("VERDICT", no_wrap=True)
-    table.add_column("‖w‖−1" if not ascii_only else "norm-1", no_wrap=True)
-    table.add_column("WHY", overflow="fold")
-    one_root = len({one["root"] for one in report.checkpoints}) == 1
-    for one in report.checkpoints:
-        path = escape(one["path"] if one_root else report.location(one))
-        if one_root and path == ".":
-            path = escape(one["root"])
-        verdict = Text(one["verdict"], style=_STYLES.get(one["verdict"], ""))
-        if one["integrity"] in {"fail", "unreadable"}:
-            verdict.append("\n").append(one["integrity"].upper(), style=_STYLES[one["integrity"]])
-        decoders = one["decoders"]
-        shown = decoders[:_MAX_DECODERS]
-        names = [_ascii(decoder_name(decoder), ascii_only) for decoder in shown]
-        norms = [_norms(decoder, ascii_only=ascii_only) for decoder in shown]
-        if len(decoders) > _MAX_DECODERS:
-            names.append(f"… {len(decoders) - _MAX_DECODERS} more")
-        table.add_row(
-            Text(path),
-            Text("\n".join(names) or "-"),
-            verdict,
-            Text("\n".join(norms) or "-"),
-            Text(escape(one["explanation"])),
-        )
-    return table
+def _checkpoints(report: AuditReport, width: int, *, ascii_only: bool) -> Iterator[Text]:
+    """A header; then for each checkpoint its columns, and its explanation below them."""
+    rows = [_cells(report, one, ascii_only=ascii_only) for one in report.checkpoints]
+    header = ("PATH", "DECODER", "VERDICT", "norm-1" if ascii_only else "‖w‖−1")
+    widths = [
+        max(cell_len(header[column]), *(cell_len(text) for row in rows for text in row[column].split("\n")))
+        for column in range(3)
+    ]
+    widths[0] = max(_MIN_PATH, min(widths[0], width - sum(widths[1:]) - _NORMS_WIDTH - 6))
+    yield _line(header, widths, "bold")
+    for one, (path, *others) in zip(report.checkpoints, rows, strict=True):
+        columns = [_folded(path, widths[0]), *(text.split("\n") for text in others)]
+        for index in range(max(map(len, columns))):
+            cells = [column[index] if index < len(column) else "" for column in columns]
+            yield _line(cells, widths, _STYLES.get(one["verdict"], "") if index == 0 else _STYLES["fail"])
+        for text in Text(escape(one["explanation"])).wrap(_PLAIN, width - 2):
+            yield Text("  ") + Text(text.plain.rstrip(), style="dim")
+
+
+def _cells(report: AuditReport, one: dict[str, Any], *, ascii_only: bool) -> tuple[str, str, str, str]:
+    path = escape(report.location(one) if report.has_several_roots or one["path"] == "." else one["path"])
+    verdict = one["verdict"]
+    if one["integrity"] in {"fail", "unreadable"}:
+        verdict += "\n" + one["integrity"].upper()
+    decoders = one["decoders"]
+    shown = decoders[:_MAX_DECODERS]
+    names = [decoder_name(decoder) for decoder in shown]
+    if ascii_only:
+        names = [name.replace("×", "x") for name in names]
+    if len(decoders) > _MAX_DECODERS:
+        names.append(f"and {len(decoders) - _MAX_DECODERS} more")
+    norms = [_norms(decoder, ascii_only=ascii_only) for decoder in shown]
+    return path, "\n".join(names) or "-", verdict, "\n".join(norms) or "-"
+
+
+def _line(cells: Sequence[str], widths: list[int], style: str) -> Text:
+    padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=False)]
+    line = Text("  ".join(padded[:2]) + "  ", style="bold" if style == "bold" else "")
+    return line.append(padded[2], style=style).append(
+        "  " + cells[3], style="bold" if style == "bold" else ""
+    )
+
+
+def _folded(path: str, width: int) -> list[str]:
+    """A path on as many lines as it takes: nothing of it is cut."""
+    return [line.plain for line in Text(path).wrap(_PLAIN, width, overflow="fold")]
 
 
 def _norms(decoder: dict[str, Any], *, ascii_only: bool) -> str:
@@ -103,12 +129,8 @@ def _norms(decoder: dict[str, Any], *, ascii_only: bool) -> str:
     return f"{line} max {norms['max_abs_deviation']:.2g}"
 
 
-def _ascii(text: str, ascii_only: bool) -> str:
-    return text.replace("×", "x") if ascii_only else text
-
-
-def _findings(report: AuditReport) -> list[Text]:
-    lines: list[Text] = []
+def _findings(report: AuditReport, width: int) -> Iterator[Text]:
+    """Each finding: what and where on one line, then the message and what to do."""
     for one in report.checkpoints:
         for finding in one["findings"]:
             place = escape(finding["file"])
@@ -117,14 +139,13 @@ def _findings(report: AuditReport) -> list[Text]:
             if "byte_offset" in finding:
                 place += f" at byte {finding['byte_offset']:,}"
             severity = finding["severity"]
-            line = Text(f"{severity:<10} {finding['code']:<21} ", _STYLES.get(severity, ""))
-            line.append(f"{place}: {escape(finding['message'])}", style="default")
-            lines.append(line)
+            yield Text(f"{severity} {finding['code']}", _STYLES.get(severity, "")) + Text(f"  {place}")
+            words = [escape(finding["message"])]
             if "hint" in finding:
-                lines.append(Text(f"{'':<33}hint: {escape(finding['hint'])}", style="dim"))
-    if lines:
-        lines.append(Text(""))
-    return lines
+                words.append(f"hint: {escape(finding['hint'])}")
+            for sentence in words:
+                for line in Text(sentence).wrap(_PLAIN, width - 2):
+                    yield Text(f"  {line.plain.rstrip()}")
 
 
 def _footer(report: AuditReport) -> Text:
