@@ -95,6 +95,24 @@ def test_temporal():
     assert recognise_one({"latest_ckpt.safetensors": TEMPORAL}).layout == "none"
 
 
+def test_crosscoder():
+    shapes = {
+        "encoder.weight": (2, D_IN, D_SAE),
+        "encoder.bias": (D_SAE,),
+        "decoder.weight": (2, D_SAE, D_IN),
+        "decoder.bias": (2, D_IN),
+        "activation_mean": (2, D_IN),
+        "code_normalization_id": ("I64", ()),
+    }
+    match = recognise_one(
+        {"model.safetensors": shapes}, {"config.json": {"activation_dim": D_IN, "dict_size": D_SAE}}
+    )
+    assert (match.layout, match.is_folder, match.expected) == ("crosscoder", True, "no")
+    assert (axes(match), codes(match)) == ((1, 2), [])
+    assert match.nan_allowed == {"activation_mean"}
+    assert recognise_one({"mine.safetensors": shapes}).layout == "crosscoder"
+
+
 @pytest.mark.parametrize("name", ["layer3.sae.safetensors", "converted.safetensors"])
 def test_qwen_scope(name):
     match = recognise_one({name: QWEN})

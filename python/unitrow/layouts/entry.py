@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LATENTS = "d_sae"
 WRITTEN = "d_out"
+SITES = "sites"
 
 
 @dataclass(slots=True)
@@ -54,6 +55,9 @@ class Judgement:
 
     zero_rows_legal: bool = False
     """Whether rows of zeros are a normal outcome of training."""
+
+    nan_allowed: tuple[str, ...] = ()
+    """Tensors in which NaN is a legal value."""
 
     zero_allowed: tuple[str, ...] = ()
     """Matrices that may be zero throughout; the layout's 1-D tensors always may."""
@@ -121,7 +125,7 @@ def plan(layout: Layout, source: Source, why: str, *, named: bool) -> Match:
     _check_sizes(layout, source, judgement, axes)
     is_folder = layout.is_folder and named
     beside = [name for name in layout.side_files if name in source.folder.siblings] if named else []
-    one_dimensional = [name for name, shape in layout.shapes.items() if " " not in shape]
+    vectors = [name for name, shape in layout.shapes.items() if " " not in shape.removeprefix(f"{SITES} ")]
     return Match(
         layout=layout.id,
         is_folder=is_folder,
@@ -132,7 +136,8 @@ def plan(layout: Layout, source: Source, why: str, *, named: bool) -> Match:
         trainer_order_explains_drift=judgement.order_explains_drift,
         why=why,
         threshold_tensor=judgement.threshold if source.has(judgement.threshold or "") else None,
-        zero_allowed=frozenset(source.tensors).intersection({*one_dimensional, *judgement.zero_allowed}),
+        nan_allowed=frozenset(source.tensors).intersection(judgement.nan_allowed),
+        zero_allowed=frozenset(source.tensors).intersection({*vectors, *judgement.zero_allowed}),
         findings=source.findings,
     )
 
@@ -227,8 +232,8 @@ def _evidence(layout: Layout, source: Source, judgement: Judgement) -> Evidence:
     return Evidence(
         tensor=layout.decoder,
         shape=source.tensors[layout.decoder].shape,
-        latents=source.lengths(_vectors(layout, LATENTS)),
-        written=source.lengths(_vectors(layout, WRITTEN)),
+        latents=_lengths(layout, source, LATENTS),
+        written=_lengths(layout, source, WRITTEN),
         config_latents=judgement.sizes.get(LATENTS),
         config_written=judgement.sizes.get(WRITTEN),
         encoder=named_shape(encoder),
@@ -238,8 +243,14 @@ def _evidence(layout: Layout, source: Source, judgement: Judgement) -> Evidence:
     )
 
 
-def _vectors(layout: Layout, symbol: str) -> list[str]:
-    return [name for name, shape in layout.shapes.items() if shape == symbol]
+def _lengths(layout: Layout, source: Source, symbol: str) -> tuple[Length, ...]:
+    """Collect what vectors say about an extent, or rows of vectors, one for each site."""
+    found = []
+    for name, symbols in layout.shapes.items():
+        shape = source.shape(name) if symbols in {symbol, f"{SITES} {symbol}"} else None
+        if shape is not None and len(shape) == len(symbols.split()):
+            found.append(Length(name, shape[-1]))
+    return tuple(found)
 
 
 def _matrix_name(layout: Layout, symbols: set[str]) -> str | None:
@@ -275,7 +286,7 @@ def _measured_sizes(layout: Layout, source: Source, axes: Axes | None) -> dict[s
     """Take each extent from the first tensor that shows it: vectors, then decoder, then encoder."""
     known: dict[str, Length] = {}
     for symbol in (LATENTS, WRITTEN):
-        lengths = source.lengths(_vectors(layout, symbol))
+        lengths = _lengths(layout, source, symbol)
         if lengths:
             known[symbol] = lengths[0]
     shape = source.shape(layout.decoder)

@@ -90,7 +90,48 @@ def _judge_qwen_scope(_source: Source, _named: bool) -> Judgement:
     return Judgement("unknown", "Qwen Scope's trainer is not public")
 
 
+def _recognise_crosscoder(source: Source, _named: bool) -> str | None:
+    ranks = {"encoder.weight": 3, "decoder.weight": 3, "encoder.bias": 1, "decoder.bias": 2}
+    for name, rank in ranks.items():
+        shape = source.shape(name)
+        if shape is None or len(shape) != rank:
+            return None
+    return "encoder.weight and decoder.weight with one matrix per layer, as crosscoders have them"
+
+
+def _judge_crosscoder(source: Source, named: bool) -> Judgement:
+    config = source.around.json("config.json") if named else None
+    sizes = {}
+    if config is not None:
+        source.check_config(config)
+        sizes = config_sizes(source, config, {"activation_dim": "d_in", "dict_size": "d_sae"})
+    if "d_in" in sizes:
+        sizes["d_out"] = sizes["d_in"]
+    return Judgement(
+        expected="no",
+        expected_why="the penalty is multiplied by row norms, and a latent may be absent from one of the layers",
+        sizes=sizes,
+        nan_allowed=("activation_mean", "activation_std"),  # written before they were measured
+    )
+
+
 LAYOUTS = (
+    Layout(
+        id="crosscoder",
+        title="Crosscoder of dictionary_learning",
+        is_folder=True,
+        weights=re.compile(r"model\.safetensors"),
+        decoder="decoder.weight",
+        shapes={
+            "encoder.weight": "sites d_in d_sae",
+            "decoder.weight": "sites d_sae d_out",
+            "encoder.bias": "d_sae",
+            "decoder.bias": "sites d_out",
+        },
+        recognise=_recognise_crosscoder,
+        judge=_judge_crosscoder,
+        side_files=("config.json",),
+    ),
     Layout(
         id="mlsae",
         title="Multi-layer SAE",
