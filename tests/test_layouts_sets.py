@@ -65,6 +65,14 @@ def test_circuit_tracer_clt_without_one_decoder():
     assert len(match.decoders) == LAYERS - 1
 
 
+def test_one_file_of_a_circuit_tracer_clt_is_not_blamed_for_those_beside_it():
+    files = tracer()
+    name = "W_dec_1.safetensors"
+    match = recognise_one({name: files[name]}, others=list(files))
+    assert (match.layout, match.files) == ("circuit_tracer_clt", (name,))
+    assert codes(match) == ["L_AMBIGUOUS_AXIS"]  # the lengths stand in the other file
+
+
 def test_circuit_tracer_clt_that_writes_too_few_layers():
     files = tracer()
     files["W_dec_0.safetensors"] = {"W_dec_0": (D_SAE, LAYERS - 1, D_IN)}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from unitrow.layouts.source import Surroundings
 
+_TRACER_MEMBER = re.compile(r"W_(?:enc|dec)_(?P<layer>[0-9]{1,4})\.safetensors")
 _TRACER_CONFIGS = ("config.yaml", "config.yml")
 _TRACER_CONFIG_KIND = "cross_layer_transcoder"
 _AFFINE = "affine_skip_connection"
@@ -56,11 +57,14 @@ def _plan_tracer(around: Surroundings, layers: dict[int, list[Source]]) -> Match
         return None
     configs = [around.yaml(name) for name in _TRACER_CONFIGS]
     config = next((config for config in configs if config.present), configs[0])
+    given = {source.file.path for sources in layers.values() for source in sources}
+    unseen = around.folder.siblings - given  # files beside the one that was asked for
+    indices = {int(found["layer"]) for name in unseen | given if (found := _TRACER_MEMBER.fullmatch(name))}
     matches = []
     for layer, sources in layers.items():
-        sites = max(layers) + 1 - layer
+        sites = max(indices) + 1 - layer
         joined = _joined(around, sources, decoder=f"W_dec_{layer}.safetensors")
-        matches.append(plan(_tracer_layer(layer, sites), joined, "", named=True))
+        matches.append(plan(_tracer_layer(layer, sites, unseen), joined, "", named=True))
     merged = _merge("circuit_tracer_clt", list(layers.values()), matches)
     merged.why = "W_enc_{i} and W_dec_{i} files of a cross-layer transcoder"
     if as_text(config.values.get("model_kind")) == _TRACER_CONFIG_KIND:
@@ -68,7 +72,7 @@ def _plan_tracer(around: Surroundings, layers: dict[int, list[Source]]) -> Match
     first = next(iter(layers.values()))[0]
     notes = Source(around, first.file)
     notes.check_config(config)
-    for layer in sorted(set(range(max(layers))) - set(layers))[:3]:
+    for layer in sorted(set(range(max(indices))) - indices)[:3]:
         notes.missing(
             f"W_dec_{layer}", "layers from 0 without a gap", f"the files of layer {layer} are absent"
         )
@@ -77,15 +81,18 @@ def _plan_tracer(around: Surroundings, layers: dict[int, list[Source]]) -> Match
     return merged
 
 
-def _tracer_layer(layer: int, sites: int) -> Layout:
+def _tracer_layer(layer: int, sites: int, unseen: frozenset[str]) -> Layout:
     """Return the table of one layer, whose number is part of every tensor name."""
     encoder, decoder = f"W_enc_{layer}", f"W_dec_{layer}"
+    required = [] if f"{decoder}.safetensors" in unseen else [decoder]
+    if f"{encoder}.safetensors" not in unseen:
+        required += [encoder, f"b_enc_{layer}", f"b_dec_{layer}"]
 
     def judge(_source: Source, _named: bool) -> Judgement:
         judgement = Judgement(
             expected="unknown",
             expected_why="the trainers of these transcoders are not public",
-            required=((encoder,), (decoder,), (f"b_enc_{layer}",), (f"b_dec_{layer}",)),
+            required=tuple((name,) for name in required),
             required_why="circuit-tracer's loader",
         )
         judgement.state("sites", sites, f"the number of layers from {layer} on")
@@ -189,7 +196,7 @@ SETS = (
     SetLayout(
         ids=("circuit_tracer_clt",),
         title="circuit-tracer cross-layer transcoder",
-        member=re.compile(r"W_(?:enc|dec)_(?P<layer>[0-9]{1,4})\.safetensors"),
+        member=_TRACER_MEMBER,
         plan=_plan_tracer,
     ),
     SetLayout(

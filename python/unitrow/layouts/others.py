@@ -109,7 +109,7 @@ def _judge_crosscoder(source: Source, named: bool) -> Judgement:
         sizes["d_out"] = sizes["d_in"]
     return Judgement(
         expected="no",
-        expected_why="the penalty is multiplied by row norms, and a latent may be absent from one of the layers",
+        expected_why="the penalty is multiplied by row norms, and a latent may be absent from one layer",
         sizes=sizes,
         nan_allowed=("activation_mean", "activation_std"),  # written before they were measured
     )
