@@ -3,39 +3,25 @@
 //! Every algorithm of this crate is written once over this trait. An instruction set with shorter registers
 //! uses several of them, so that lanes, and with them every rounding, are the same everywhere.
 #![expect(unsafe_code, reason = "vector instructions and loads through pointers")]
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined loses the caller's target features"
+)]
 
 /// Lanes of a [`Vector`].
 pub(crate) const LANES: usize = 8;
 
-/// Eight float64 lanes.
+/// Arithmetic on one or on eight float64.
 ///
 /// # Safety
-/// Implementations touch only the memory that each method names. Every method may be called only where the
-/// CPU has the implementing instruction set; [`crate::dispatch::Isa`] is the proof of that.
-pub(crate) unsafe trait Vector: Copy {
+/// Every method may be called only where the CPU has the implementing instruction set;
+/// [`crate::dispatch::Isa`] is the proof of that.
+pub(crate) unsafe trait Arithmetic: Copy {
     /// All lanes `value`.
     ///
     /// # Safety
     /// The CPU has this instruction set.
     unsafe fn splat(value: f64) -> Self;
-
-    /// Reads eight float64 at any alignment.
-    ///
-    /// # Safety
-    /// The CPU has this instruction set; `source` is readable for 64 bytes.
-    unsafe fn load(source: *const f64) -> Self;
-
-    /// Reads eight float32 at any alignment and widens them.
-    ///
-    /// # Safety
-    /// The CPU has this instruction set; `source` is readable for 32 bytes.
-    unsafe fn widen(source: *const f32) -> Self;
-
-    /// Writes eight float64 at any alignment.
-    ///
-    /// # Safety
-    /// The CPU has this instruction set; `target` is writable for 64 bytes.
-    unsafe fn store(self, target: *mut f64);
 
     /// Lane by lane, rounded once.
     ///
@@ -66,6 +52,30 @@ pub(crate) unsafe trait Vector: Copy {
     /// # Safety
     /// The CPU has this instruction set.
     unsafe fn sqrt(self) -> Self;
+}
+
+/// Eight float64 lanes.
+///
+/// # Safety
+/// Implementations touch only the memory that each method names. For calls see [`Arithmetic`].
+pub(crate) unsafe trait Vector: Arithmetic {
+    /// Reads eight float64 at any alignment.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `source` is readable for 64 bytes.
+    unsafe fn load(source: *const f64) -> Self;
+
+    /// Reads eight float32 at any alignment and widens them.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `source` is readable for 32 bytes.
+    unsafe fn widen(source: *const f32) -> Self;
+
+    /// Writes eight float64 at any alignment.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `target` is writable for 64 bytes.
+    unsafe fn store(self, target: *mut f64);
 
     /// Asks for the cache line at `address`, which need not be readable.
     ///
@@ -84,4 +94,37 @@ pub(crate) unsafe trait Vector: Copy {
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 32 bytes and `target` writable for 64.
     unsafe fn widen_f16(source: *const u8, target: *mut f32);
+}
+
+// SAFETY: plain Rust.
+unsafe impl Arithmetic for f64 {
+    #[inline(always)]
+    unsafe fn splat(value: f64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self + other
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self - other
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self * other
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self / other
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        self.sqrt()
+    }
 }

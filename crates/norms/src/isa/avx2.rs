@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use crate::dispatch::Kernel;
-use crate::vector::Vector;
+use crate::vector::{Arithmetic, Vector};
 
 /// Eight lanes in two registers.
 #[derive(Debug, Clone, Copy)]
@@ -34,32 +34,11 @@ pub(crate) unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
 }
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX2, FMA and F16C.
-unsafe impl Vector for Avx2 {
+unsafe impl Arithmetic for Avx2 {
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
         // SAFETY: AVX by contract.
         unsafe { Self(_mm256_set1_pd(value), _mm256_set1_pd(value)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(source: *const f64) -> Self {
-        // SAFETY: AVX and 64 readable bytes by contract.
-        unsafe { Self(_mm256_loadu_pd(source), _mm256_loadu_pd(source.add(4))) }
-    }
-
-    #[inline(always)]
-    unsafe fn widen(source: *const f32) -> Self {
-        // SAFETY: AVX and 32 readable bytes by contract.
-        unsafe { Self(_mm256_cvtps_pd(_mm_loadu_ps(source)), _mm256_cvtps_pd(_mm_loadu_ps(source.add(4)))) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, target: *mut f64) {
-        // SAFETY: AVX and 64 writable bytes by contract.
-        unsafe {
-            _mm256_storeu_pd(target, self.0);
-            _mm256_storeu_pd(target.add(4), self.1);
-        }
     }
 
     #[inline(always)]
@@ -90,6 +69,30 @@ unsafe impl Vector for Avx2 {
     unsafe fn sqrt(self) -> Self {
         // SAFETY: AVX by contract.
         unsafe { Self(_mm256_sqrt_pd(self.0), _mm256_sqrt_pd(self.1)) }
+    }
+}
+
+// SAFETY: memory as each method names it; the caller of each method vouches for AVX2, FMA and F16C.
+unsafe impl Vector for Avx2 {
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: AVX and 64 readable bytes by contract.
+        unsafe { Self(_mm256_loadu_pd(source), _mm256_loadu_pd(source.add(4))) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: AVX and 32 readable bytes by contract.
+        unsafe { Self(_mm256_cvtps_pd(_mm_loadu_ps(source)), _mm256_cvtps_pd(_mm_loadu_ps(source.add(4)))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        // SAFETY: AVX and 64 writable bytes by contract.
+        unsafe {
+            _mm256_storeu_pd(target, self.0);
+            _mm256_storeu_pd(target.add(4), self.1);
+        }
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use crate::dispatch::Kernel;
-use crate::vector::Vector;
+use crate::vector::{Arithmetic, Vector};
 
 /// Eight lanes in one register.
 #[derive(Debug, Clone, Copy)]
@@ -33,29 +33,11 @@ pub(crate) unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
 }
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX-512.
-unsafe impl Vector for Avx512 {
+unsafe impl Arithmetic for Avx512 {
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
         // SAFETY: AVX-512 by contract.
         Self(unsafe { _mm512_set1_pd(value) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(source: *const f64) -> Self {
-        // SAFETY: AVX-512 and 64 readable bytes by contract.
-        Self(unsafe { _mm512_loadu_pd(source) })
-    }
-
-    #[inline(always)]
-    unsafe fn widen(source: *const f32) -> Self {
-        // SAFETY: AVX-512 and 32 readable bytes by contract.
-        Self(unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(source)) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, target: *mut f64) {
-        // SAFETY: AVX-512 and 64 writable bytes by contract.
-        unsafe { _mm512_storeu_pd(target, self.0) }
     }
 
     #[inline(always)]
@@ -86,6 +68,27 @@ unsafe impl Vector for Avx512 {
     unsafe fn sqrt(self) -> Self {
         // SAFETY: AVX-512 by contract.
         Self(unsafe { _mm512_sqrt_pd(self.0) })
+    }
+}
+
+// SAFETY: memory as each method names it; the caller of each method vouches for AVX-512.
+unsafe impl Vector for Avx512 {
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: AVX-512 and 64 readable bytes by contract.
+        Self(unsafe { _mm512_loadu_pd(source) })
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: AVX-512 and 32 readable bytes by contract.
+        Self(unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(source)) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        // SAFETY: AVX-512 and 64 writable bytes by contract.
+        unsafe { _mm512_storeu_pd(target, self.0) }
     }
 
     #[inline(always)]

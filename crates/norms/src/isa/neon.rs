@@ -8,7 +8,7 @@ use std::array::from_fn;
 
 use crate::dispatch::Kernel;
 use crate::kernel::widen::f16_to_f32;
-use crate::vector::Vector;
+use crate::vector::{Arithmetic, Vector};
 
 /// Eight lanes in four registers.
 #[derive(Debug, Clone, Copy)]
@@ -30,31 +30,11 @@ pub(crate) unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
 }
 
 // SAFETY: memory as each method names it; the caller of each method vouches for NEON.
-unsafe impl Vector for Neon {
+unsafe impl Arithmetic for Neon {
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
         // SAFETY: NEON by contract.
         Self([unsafe { vdupq_n_f64(value) }; 4])
-    }
-
-    #[inline(always)]
-    unsafe fn load(source: *const f64) -> Self {
-        // SAFETY: NEON and 64 readable bytes by contract.
-        Self(from_fn(|pair| unsafe { vld1q_f64(source.add(2 * pair)) }))
-    }
-
-    #[inline(always)]
-    unsafe fn widen(source: *const f32) -> Self {
-        // SAFETY: NEON and 32 readable bytes by contract.
-        Self(from_fn(|pair| unsafe { vcvt_f64_f32(vld1_f32(source.add(2 * pair))) }))
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, target: *mut f64) {
-        for pair in 0..4 {
-            // SAFETY: NEON and 64 writable bytes by contract.
-            unsafe { vst1q_f64(target.add(2 * pair), self.0[pair]) }
-        }
     }
 
     #[inline(always)]
@@ -85,6 +65,29 @@ unsafe impl Vector for Neon {
     unsafe fn sqrt(self) -> Self {
         // SAFETY: NEON by contract.
         Self(self.0.map(|pair| unsafe { vsqrtq_f64(pair) }))
+    }
+}
+
+// SAFETY: memory as each method names it; the caller of each method vouches for NEON.
+unsafe impl Vector for Neon {
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: NEON and 64 readable bytes by contract.
+        Self(from_fn(|pair| unsafe { vld1q_f64(source.add(2 * pair)) }))
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: NEON and 32 readable bytes by contract.
+        Self(from_fn(|pair| unsafe { vcvt_f64_f32(vld1_f32(source.add(2 * pair))) }))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        for pair in 0..4 {
+            // SAFETY: NEON and 64 writable bytes by contract.
+            unsafe { vst1q_f64(target.add(2 * pair), self.0[pair]) }
+        }
     }
 
     // The instruction is not stable in Rust; these cores prefetch streams by themselves.

@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use crate::dispatch::Kernel;
 use crate::kernel::widen::f16_to_f32;
-use crate::vector::{LANES, Vector};
+use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in an array.
 #[derive(Debug, Clone, Copy)]
@@ -19,29 +19,10 @@ pub(crate) fn call<K: Kernel>(kernel: K) -> K::Output {
 }
 
 // SAFETY: no instruction beyond the target's baseline; memory as each method names it.
-unsafe impl Vector for Portable {
+unsafe impl Arithmetic for Portable {
     #[inline(always)]
     unsafe fn splat(value: f64) -> Self {
         Self([value; LANES])
-    }
-
-    #[inline(always)]
-    unsafe fn load(source: *const f64) -> Self {
-        // SAFETY: the caller vouches for 64 readable bytes.
-        Self(unsafe { source.cast::<[f64; LANES]>().read_unaligned() })
-    }
-
-    #[inline(always)]
-    unsafe fn widen(source: *const f32) -> Self {
-        // SAFETY: the caller vouches for 32 readable bytes.
-        let singles = unsafe { source.cast::<[f32; LANES]>().read_unaligned() };
-        Self(singles.map(f64::from))
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, target: *mut f64) {
-        // SAFETY: the caller vouches for 64 writable bytes.
-        unsafe { target.cast::<[f64; LANES]>().write_unaligned(self.0) }
     }
 
     #[inline(always)]
@@ -67,6 +48,28 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         Self(self.0.map(f64::sqrt))
+    }
+}
+
+// SAFETY: no instruction beyond the target's baseline; memory as each method names it.
+unsafe impl Vector for Portable {
+    #[inline(always)]
+    unsafe fn load(source: *const f64) -> Self {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        Self(unsafe { source.cast::<[f64; LANES]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn widen(source: *const f32) -> Self {
+        // SAFETY: the caller vouches for 32 readable bytes.
+        let singles = unsafe { source.cast::<[f32; LANES]>().read_unaligned() };
+        Self(singles.map(f64::from))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f64) {
+        // SAFETY: the caller vouches for 64 writable bytes.
+        unsafe { target.cast::<[f64; LANES]>().write_unaligned(self.0) }
     }
 
     #[inline(always)]

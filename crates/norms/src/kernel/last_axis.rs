@@ -2,9 +2,9 @@
 
 use crate::dispatch::Kernel;
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{Finish, SquareSum};
+use crate::kernel::sum::SquareSum;
 use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
-use crate::vector::{LANES, Vector};
+use crate::vector::Vector;
 use crate::{Counts, Rows};
 
 /// Elements that are summed before they are counted: they stay in the first-level cache in between.
@@ -35,24 +35,10 @@ impl<'a> LastAxis<'a> {
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
         let mut gathered = Vec::new();
-        for group in (0..self.norms.len()).step_by(LANES) {
-            let rows = LANES.min(self.norms.len() - group);
-            let mut finish = Finish::new();
-            for index in 0..rows {
-                let row = self.row(group + index, size_bytes, &mut gathered);
-                // SAFETY: by contract.
-                unsafe { finish.set(index, row_sum::<V, E>(row, self.counts.as_deref_mut())) };
-            }
+        for index in 0..self.norms.len() {
+            let row = self.row(index, size_bytes, &mut gathered);
             // SAFETY: by contract.
-            let (norms, sums) = unsafe { finish.norms::<V>() };
-            for index in 0..rows {
-                self.norms[group + index] = if E::Wide::SQUARES_ROUND && !squares_are_safe(sums[index]) {
-                    // SAFETY: by contract.
-                    unsafe { rescaled_norm::<V>(self.row(group + index, size_bytes, &mut gathered)) }
-                } else {
-                    norms[index]
-                };
-            }
+            self.norms[index] = unsafe { row_norm::<V, E>(row, self.counts.as_deref_mut()) };
         }
     }
 
@@ -89,12 +75,12 @@ pub(crate) fn gather(
     }
 }
 
-/// The sum of squares of the elements in `row`.
+/// The norm of the elements in `row`.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn row_sum<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> SquareSum<V> {
+pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> f64 {
     // SAFETY: by contract.
     let mut sum = unsafe { SquareSum::<V>::new() };
     for segment in row.chunks(SEGMENT * E::DTYPE.size_bytes()) {
@@ -106,7 +92,13 @@ unsafe fn row_sum<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Cou
             unsafe { scan::<E>(segment.as_ptr(), count, counts) };
         }
     }
-    sum
+    // SAFETY: by contract.
+    let (norm, sum) = unsafe { sum.norm() };
+    if E::Wide::SQUARES_ROUND && !squares_are_safe(sum) {
+        // SAFETY: by contract.
+        return unsafe { rescaled_norm::<V>(row) };
+    }
+    norm
 }
 
 /// Whether no float64 square can have overflowed, or underflowed so far that it matters.
@@ -142,13 +134,11 @@ pub(crate) unsafe fn rescaled_norm<V: Vector>(row: &[u8]) -> f64 {
     let shift = (-exponent).clamp(-1022, 1022);
     let scale = crate::element::power_of_two(shift);
     let scaled: Vec<f64> = values().map(|value| value * scale).collect();
-    let mut finish = Finish::new();
     // SAFETY: by contract; the elements are readable.
-    let (norms, _) = unsafe {
+    let (norm, _) = unsafe {
         let mut sum = SquareSum::<V>::new();
         sum.add_elements::<F64>(scaled.as_ptr().cast(), scaled.len());
-        finish.set(0, sum);
-        finish.norms::<V>()
+        sum.norm()
     };
-    norms[0] * crate::element::power_of_two(-shift)
+    norm * crate::element::power_of_two(-shift)
 }

@@ -31,7 +31,7 @@ use std::array::from_fn;
 use std::mem::MaybeUninit;
 
 use crate::kernel::widen::{BLOCK, Element, Wide};
-use crate::vector::{LANES, Vector};
+use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
@@ -84,7 +84,7 @@ impl<V: Vector> SquareSum<V> {
         let whole = count / BLOCK * BLOCK;
         if E::IS_WIDE {
             // SAFETY: whole blocks within the elements.
-            unsafe { self.add_wide(source.cast::<E::Wide>(), whole) }
+            unsafe { self.add_wide::<E::Wide, true>(source.cast(), whole) }
         } else {
             // Narrow elements are widened into the first-level cache and read back: a load that widens to
             // float64 is cheaper than the same between registers. Several blocks at a time, or the compiler
@@ -95,12 +95,13 @@ impl<V: Vector> SquareSum<V> {
                 for block in (0..part).step_by(BLOCK) {
                     // SAFETY: a block within the elements and within the buffer.
                     unsafe {
+                        prefetch::<V>(source.wrapping_add((start + block) * size_bytes), BLOCK * size_bytes);
                         let target = buffer.as_mut_ptr().add(block).cast();
                         E::widen_block::<V>(source.add((start + block) * size_bytes), target);
                     }
                 }
                 // SAFETY: the blocks just written.
-                unsafe { self.add_wide(buffer.as_ptr().cast::<E::Wide>(), part) }
+                unsafe { self.add_wide::<E::Wide, false>(buffer.as_ptr().cast(), part) }
             }
         }
         if whole < count {
@@ -112,7 +113,7 @@ impl<V: Vector> SquareSum<V> {
                 let rest = source.add(whole * size_bytes);
                 padded.as_mut_ptr().copy_from_nonoverlapping(rest, (count - whole) * size_bytes);
                 E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
-                self.add_wide(wide.as_ptr(), BLOCK);
+                self.add_wide::<E::Wide, false>(wide.as_ptr(), BLOCK);
             }
         }
     }
@@ -122,66 +123,45 @@ impl<V: Vector> SquareSum<V> {
     /// # Safety
     /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
     #[inline(always)]
-    unsafe fn add_wide<W: Wide>(&mut self, source: *const W, count: usize) {
+    unsafe fn add_wide<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
         for start in (0..count).step_by(BLOCK) {
             let block = source.wrapping_add(start);
-            // SAFETY: by contract; a prefetch may point anywhere.
+            // SAFETY: by contract.
             unsafe {
-                for line in 0..BLOCK * size_of::<W>() / LINE_BYTES {
-                    V::prefetch(block.cast::<u8>().wrapping_add(AHEAD_BYTES + line * LINE_BYTES));
+                if PREFETCH {
+                    prefetch::<V>(block.cast(), BLOCK * size_of::<W>());
                 }
                 self.add_chunk(chunk::<V, W>(|index| block.wrapping_add(index * LANES)));
             }
         }
     }
-}
 
-/// The sums of eight rows, kept until the square roots of all are taken together: their latency is then paid
-/// once, and not at the end of each row.
-pub(crate) struct Finish {
-    /// For each lane its value in each of the rows.
-    high: [[f64; LANES]; LANES],
-    /// And what that value lacks.
-    low: [[f64; LANES]; LANES],
-}
-
-impl Finish {
-    /// Of no rows.
-    #[inline(always)]
-    pub(crate) fn new() -> Self {
-        Self { high: [[0.0; LANES]; LANES], low: [[0.0; LANES]; LANES] }
-    }
-
-    /// Sets row `row` of the eight.
+    /// The norm, and the sum of squares in float64.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
-    pub(crate) unsafe fn set<V: Vector>(&mut self, row: usize, sum: SquareSum<V>) {
+    pub(crate) unsafe fn norm(self) -> (f64, f64) {
         let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
         // SAFETY: both arrays hold eight float64.
         unsafe {
-            sum.high.store(high.as_mut_ptr());
-            sum.low.store(low.as_mut_ptr());
-        }
-        for lane in 0..LANES {
-            self.high[lane][row] = high[lane];
-            self.low[lane][row] = low[lane];
+            self.high.store(high.as_mut_ptr());
+            self.low.store(low.as_mut_ptr());
+            let (sum, root) = fold(high, low);
+            (special_norm(sum, root), sum)
         }
     }
+}
 
-    /// The norms of all eight, and their sums of squares in float64.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set of `V`.
-    #[inline(always)]
-    pub(crate) unsafe fn norms<V: Vector>(&self) -> ([f64; LANES], [f64; LANES]) {
-        // SAFETY: every array holds eight float64.
-        unsafe {
-            let high = self.high.each_ref().map(|lane| V::load(lane.as_ptr()));
-            let low = self.low.each_ref().map(|lane| V::load(lane.as_ptr()));
-            norms(high, low)
-        }
+/// Asks for what lies [`AHEAD_BYTES`] beyond the next `len_bytes`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn prefetch<V: Vector>(next: *const u8, len_bytes: usize) {
+    for line in (0..len_bytes).step_by(LINE_BYTES) {
+        // SAFETY: by contract; a prefetch may point anywhere.
+        unsafe { V::prefetch(next.wrapping_add(AHEAD_BYTES + line)) }
     }
 }
 
@@ -191,25 +171,27 @@ impl Finish {
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(crate) unsafe fn norms<V: Vector>(high: [V; LANES], low: [V; LANES]) -> ([f64; LANES], [f64; LANES]) {
-    let (mut sums, mut norms) = ([0.0; LANES], [0.0; LANES]);
+    let (mut sums, mut roots) = ([0.0; LANES], [0.0; LANES]);
     // SAFETY: by contract; both arrays hold eight float64.
     unsafe {
-        let (high, low) = fold_half::<V, 8, 4>(high, low);
-        let (high, low) = fold_half::<V, 4, 2>(high, low);
-        let ([high], [low]) = fold_half::<V, 2, 1>(high, low);
-        high.store(sums.as_mut_ptr());
-        root(high, low).store(norms.as_mut_ptr());
+        let (sum, root) = fold(high, low);
+        sum.store(sums.as_mut_ptr());
+        root.store(roots.as_mut_ptr());
     }
-    for (norm, sum) in norms.iter_mut().zip(sums) {
-        // The root divides zero by zero, and `low` is NaN beside an infinite sum. One NaN for all, because
-        // its sign and payload depend on the instruction set.
-        if sum.is_nan() {
-            *norm = f64::NAN;
-        } else if sum == 0.0 || sum == f64::INFINITY {
-            *norm = sum;
-        }
+    (from_fn(|index| special_norm(sums[index], roots[index])), sums)
+}
+
+/// The norm, where the root does not know it: it divides zero by zero, and the lost part is NaN beside an
+/// infinite sum. One NaN for all, because its sign and payload depend on the instruction set.
+#[inline(always)]
+fn special_norm(sum: f64, root: f64) -> f64 {
+    if sum.is_nan() {
+        f64::NAN
+    } else if sum == 0.0 || sum == f64::INFINITY {
+        sum
+    } else {
+        root
     }
-    (norms, sums)
 }
 
 /// The sum of squares of eight vectors.
@@ -232,18 +214,33 @@ pub(crate) unsafe fn chunk<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -
     }
 }
 
+/// The sum of eight lanes of (value, lost part), folded in a fixed tree, and its square root.
+///
+/// # Safety
+/// The CPU has the instruction set of `A`.
+#[inline(always)]
+unsafe fn fold<A: Arithmetic>(high: [A; LANES], low: [A; LANES]) -> (A, A) {
+    // SAFETY: by contract.
+    unsafe {
+        let (high, low) = fold_half::<A, 8, 4>(high, low);
+        let (high, low) = fold_half::<A, 4, 2>(high, low);
+        let ([high], [low]) = fold_half::<A, 2, 1>(high, low);
+        (high, root(high, low))
+    }
+}
+
 /// Adds the upper half of the lanes to the lower one.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`.
+/// The CPU has the instruction set of `A`.
 #[inline(always)]
-unsafe fn fold_half<V: Vector, const FROM: usize, const TO: usize>(
-    high: [V; FROM],
-    low: [V; FROM],
-) -> ([V; TO], [V; TO]) {
+unsafe fn fold_half<A: Arithmetic, const FROM: usize, const TO: usize>(
+    high: [A; FROM],
+    low: [A; FROM],
+) -> ([A; TO], [A; TO]) {
     // SAFETY: by contract.
     unsafe {
-        let sums: [V; TO] = from_fn(|lane| high[lane].add(high[lane + TO]));
+        let sums: [A; TO] = from_fn(|lane| high[lane].add(high[lane + TO]));
         let lost = from_fn(|lane| {
             let (a, b, sum) = (high[lane], high[lane + TO], sums[lane]);
             let b_part = sum.sub(a);
@@ -257,9 +254,9 @@ unsafe fn fold_half<V: Vector, const FROM: usize, const TO: usize>(
 /// The square root of `high + low`, both finite and `high` positive.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`.
+/// The CPU has the instruction set of `A`.
 #[inline(always)]
-unsafe fn root<V: Vector>(high: V, low: V) -> V {
+unsafe fn root<A: Arithmetic>(high: A, low: A) -> A {
     // SAFETY: by contract.
     unsafe {
         let square = high.add(low);
@@ -267,7 +264,7 @@ unsafe fn root<V: Vector>(high: V, low: V) -> V {
         let root = square.sqrt();
         // One Newton step. The product root * root is split exactly (Dekker), because not every instruction
         // set has a fused multiplication; the remainder is exact either way.
-        let split = root.mul(V::splat(134_217_729.0));
+        let split = root.mul(A::splat(134_217_729.0));
         let upper = split.sub(split.sub(root));
         let lower = root.sub(upper);
         let product = root.mul(root);

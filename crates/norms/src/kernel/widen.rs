@@ -1,7 +1,9 @@
 //! The element types as kernels see them: how to widen a run of elements exactly.
 
+use std::mem::MaybeUninit;
+
 use crate::Dtype;
-use crate::element::Format;
+use crate::element::{Format, Specials};
 use crate::kernel::scan::Code;
 use crate::vector::Vector;
 
@@ -161,12 +163,7 @@ macro_rules! narrow_float {
             #[inline(always)]
             unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
                 // SAFETY: by contract.
-                let codes = unsafe { source.cast::<[u8; BLOCK]>().read_unaligned() };
-                for (index, code) in codes.into_iter().enumerate() {
-                    let value = narrow_to_f32(u32::from(code), Self::DTYPE.format());
-                    // SAFETY: by contract; `index` is below `BLOCK`.
-                    unsafe { target.add(index).write(value) }
-                }
+                unsafe { widen_bytes::<V>(source, target, Self::DTYPE.format()) }
             }
         }
     )*};
@@ -183,6 +180,50 @@ narrow_float! {
     F8E5M2Fnuz
 }
 
+/// Widens [`BLOCK`] codes of an eight-bit format.
+///
+/// Where the format's numbers, times a power of two, are all float16 numbers, they pass through float16: its
+/// conversion is an instruction, and knows subnormal numbers.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block is readable at `source` and writable at `target`.
+#[inline(always)]
+unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Format) {
+    const HALF_NAN: u16 = 0x7e00;
+    // SAFETY: by contract.
+    let codes = unsafe { source.cast::<[u8; BLOCK]>().read_unaligned() };
+    if format.exponent_bits == 5 && format.specials != Specials::Ieee {
+        // Its top exponent is finite, that of float16 is not.
+        // SAFETY: by contract.
+        let target = unsafe { &mut *target.cast::<[MaybeUninit<f32>; BLOCK]>() };
+        for (slot, code) in target.iter_mut().zip(codes) {
+            slot.write(narrow_to_f32(u32::from(code), format));
+        }
+        return;
+    }
+    let mut halves = [0_u16; BLOCK];
+    for (half, code) in halves.iter_mut().zip(codes) {
+        let magnitude = u16::from(code & 0x7f) << (10 - format.fraction_bits);
+        let is_nan = match format.specials {
+            Specials::Ieee => false, // the codes of float16 itself
+            Specials::OneNan => code & 0x7f == 0x7f,
+            Specials::NegativeZeroIsNan => code == 0x80,
+        };
+        *half = if is_nan { HALF_NAN } else { magnitude | u16::from(code & 0x80) << 8 };
+    }
+    for step in 0..BLOCK / 16 {
+        // SAFETY: by contract; `halves` holds a block.
+        unsafe { V::widen_f16(halves.as_ptr().add(step * 16).cast(), target.add(step * 16)) }
+    }
+    if format.bias != 15 {
+        let scale = f32::from_bits((127 + 15 - format.bias).cast_unsigned() << 23);
+        for index in 0..BLOCK {
+            // SAFETY: by contract, and just written.
+            unsafe { *target.add(index) *= scale }
+        }
+    }
+}
+
 /// Widens one float16 without any instruction for it.
 #[inline(always)]
 pub(crate) fn f16_to_f32(code: u16) -> f32 {
@@ -193,7 +234,6 @@ pub(crate) fn f16_to_f32(code: u16) -> f32 {
 /// way, so that it vectorises and does not depend on a mode that flushes them.
 #[inline(always)]
 fn narrow_to_f32(code: u32, format: Format) -> f32 {
-    use crate::element::Specials;
     const EXPONENT: u32 = 0x7f80_0000;
     const QUIET_NAN: u32 = 0x7fc0_0000;
 
