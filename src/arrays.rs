@@ -58,6 +58,8 @@ pub(crate) struct Array<'py> {
     /// In elements.
     strides: Vec<isize>,
     read_only: bool,
+    /// Whether [`Access::Write`] was asked for and granted.
+    is_writing: bool,
     keep: Keep<'py>,
 }
 
@@ -68,7 +70,7 @@ impl<'py> Array<'py> {
     /// `ArrayTypeError` for what is no array, or of a dtype or device without norms; `ArrayError` for memory
     /// that cannot be used for this access.
     pub(crate) fn borrow(object: &Bound<'py, PyAny>, access: Access) -> PyResult<Self> {
-        let array = if let Ok(array) = object.cast::<PyUntypedArray>() {
+        let mut array = if let Ok(array) = object.cast::<PyUntypedArray>() {
             from_numpy(array)?
         } else {
             torch::explained(object, access, || {
@@ -80,6 +82,7 @@ impl<'py> Array<'py> {
         };
         if access == Access::Write {
             array.check_writable()?;
+            array.is_writing = true;
         }
         Ok(array)
     }
@@ -105,6 +108,7 @@ impl<'py> Array<'py> {
             shape,
             strides,
             read_only,
+            is_writing: false,
             keep,
         };
         if array.shape.contains(&0) {
@@ -158,18 +162,23 @@ impl<'py> Array<'py> {
         unsafe { std::slice::from_raw_parts(self.low, self.span_bytes) }
     }
 
-    /// The same memory, to write to. Asked for only after [`Access::Write`] was granted.
+    /// The same memory, to write to. The array must have been borrowed for that.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        debug_assert!(!self.read_only, "borrowed for writing");
-        // SAFETY: as in `bytes`; `check_writable` found it writable, and callers check that no second
-        // argument shares it.
+        assert!(self.is_writing, "borrowed for reading");
+        // SAFETY: as in `bytes`; `check_writable` found it writable, and `check_apart` that no other argument
+        // shares it.
         unsafe { std::slice::from_raw_parts_mut(self.low, self.span_bytes) }
     }
 
-    /// Whether any address lies in both.
-    pub(crate) fn shares_memory_with(&self, other: &Self) -> bool {
+    /// Refuses two arguments of which one would be written while the other is read.
+    ///
+    /// Compares the whole spans: two interleaved views of one buffer are refused though no element is shared.
+    pub(crate) fn check_apart(&self, other: &Self) -> PyResult<()> {
         let (low, other_low) = (self.low.addr(), other.low.addr());
-        low < other_low + other.span_bytes && other_low < low + self.span_bytes
+        if low < other_low + other.span_bytes && other_low < low + self.span_bytes {
+            return Err(self.refused("shares memory with another argument; copy one of them"));
+        }
+        Ok(())
     }
 
     /// The row axis as an index from the front.

@@ -54,9 +54,34 @@ def read_headers(paths: Sequence[str | PathLike[str]], jobs: int | None = None) 
 def scan(
     tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool]], jobs: int | None = None
 ) -> list[FileScan]: ...
-def write_npz(path: str | PathLike[str], tensors: Sequence[tuple[str, str, Sequence[int], bytes]]) -> None: ...
+def write_npz(
+    path: str | PathLike[str], tensors: Sequence[tuple[str, str, Sequence[int], bytes]]
+) -> None: ...
 def write_safetensors(
     path: str | PathLike[str],
     tensors: Sequence[tuple[str, str, Sequence[int], bytes]],
     metadata: Sequence[tuple[str, str]],
+) -> None: ...
+
+# Rows of arrays: see unitrow.arrays, which documents them.
+
+def row_norms(x: Any, axis: int = -1) -> NDArray[np.float64]: ...
+def normalize_rows_(
+    x: Any, axis: int = -1, *, on_degenerate: str = "keep", compat: str | None = None
+) -> tuple[int, int, int, int]: ...
+def remove_parallel_(grad: Any, rows: Any, axis: int = -1) -> None: ...
+def adam_step_(
+    parameter: Any,
+    grad: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    axis: int = -1,
+    *,
+    step: int,
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    unit_norm: bool = True,
 ) -> None: ...

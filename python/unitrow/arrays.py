@@ -8,7 +8,7 @@ shape `(d_sae, d_out)`, the vector of one latent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from unitrow import _native
 
@@ -16,7 +16,23 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["row_norms"]
+__all__ = ["Normalized", "normalize_rows_", "remove_parallel_", "row_norms"]
+
+
+class Normalized(NamedTuple):
+    """What `normalize_rows_` did, in rows."""
+
+    changed: int
+    """Divided by their norm."""
+
+    unchanged: int
+    """Already unit to within the rounding of their own elements, and not written."""
+
+    zero: int
+    """All elements zero: without direction, left alone."""
+
+    nonfinite: int
+    """With a NaN or an infinity: left alone."""
 
 
 def row_norms(x: Any, axis: int = -1) -> npt.NDArray[np.float64]:
@@ -39,3 +55,54 @@ def row_norms(x: Any, axis: int = -1) -> npt.NDArray[np.float64]:
             `ValueError`).
     """
     return _native.row_norms(x, axis)
+
+
+def normalize_rows_(
+    x: Any,
+    axis: int = -1,
+    *,
+    on_degenerate: Literal["keep", "raise"] = "keep",
+    compat: Literal["torch"] | None = None,
+) -> Normalized:
+    """Makes the rows of `x` unit vectors, in place.
+
+    A row is divided by its float64 norm and rounded once. A row whose norm is 1 to within the rounding of its
+    own elements is not written, so a second call changes nothing.
+
+    Args:
+        x: Writable array of rank 1 or more. A torch tensor that requires grad must be detached, or the call
+            made under `torch.no_grad()`; autograd is told of the change.
+        axis: The axis that rows run along.
+        on_degenerate: What to do about zero rows and rows with NaN or Inf: `"keep"` leaves them alone and
+            counts them, `"raise"` raises before any row is written.
+        compat: `"torch"` gives the bits of `torch.nn.functional.normalize` on a CPU instead, its epsilon and
+            its overflow included.
+
+    Returns:
+        Counts of rows.
+
+    Raises:
+        ArrayTypeError: `x` is no array, or of another dtype, layout or device (a `TypeError`).
+        ArrayError: `x` is read-only, overlaps itself or requires grad; rank 0 or `axis` out of range; rows
+            without direction and `on_degenerate="raise"` (a `ValueError`).
+    """
+    return Normalized(*_native.normalize_rows_(x, axis, on_degenerate=on_degenerate, compat=compat))
+
+
+def remove_parallel_(grad: Any, rows: Any, axis: int = -1) -> None:
+    """Removes from each row of `grad` the part parallel to the same row of `rows`, in place.
+
+    The result is the gradient on the sphere through that row, for rows of any norm: the coefficient is
+    (g.r)/(r.r), in float64. Where the row of `rows` is zero or not finite the gradient is left alone.
+
+    Args:
+        grad: Writable array of rank 1 or more.
+        rows: Array of the same shape, not changed; its dtype may differ.
+        axis: The axis that rows run along.
+
+    Raises:
+        ArrayTypeError: an argument is no array, or of another dtype, layout or device (a `TypeError`).
+        ArrayError: shapes differ, memory is shared, or `grad` is read-only, overlaps itself or requires grad
+            (a `ValueError`).
+    """
+    _native.remove_parallel_(grad, rows, axis)

@@ -24,7 +24,7 @@ class IntegrityError(UnitrowError):
 
 
 class LayoutError(UnitrowError):
-    """Well-formed tensors that do not make up a decoder: an unknown layout, a missing tensor, no clear axis."""
+    """Sound tensors that do not make up a decoder: an unknown layout, a missing tensor, no clear axis."""
 
 
 class ArrayError(UnitrowError, ValueError):

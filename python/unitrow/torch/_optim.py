@@ -1,0 +1,228 @@
+"""Adam on the unit sphere: gradient projection, update and renormalisation in one pass over memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from unitrow import _native
+from unitrow.errors import ArrayError
+from unitrow.torch._dispatch import local, uses_rust
+from unitrow.torch._ops import remove_parallel_, unit_norm_
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.optim.optimizer import ParamsT, StateDict
+
+# Formats that the fused kernel updates, each with moments of its own format.
+_FUSED_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class UnitNormAdam(Optimizer):
+    """Adam whose parameters keep unit rows.
+
+    Each step removes from the gradient its part along the row, updates as Adam does, and divides the row by
+    its norm; on the CPU in one pass over memory. The moments are not projected. Gradients stay as they are.
+
+        optimizer = UnitNormAdam([
+            {"params": [sae.W_dec]},
+            {"params": [sae.W_enc, sae.b_enc], "unit_norm": False},     # plain Adam
+        ], lr=1e-3)
+
+    A state dict has the form of `torch.optim.Adam`'s, and each loads the other's. Weight decay is decoupled,
+    as in `torch.optim.AdamW`; on constrained rows it only changes the angle of a step.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        *,
+        dim: int = -1,
+    ) -> None:
+        """Takes parameters and groups as every optimizer does.
+
+        Args:
+            params: Parameters or parameter groups. A group may set each argument below, and
+                `unit_norm=False`.
+            lr: Learning rate.
+            betas: Decay rates of the two moments.
+            eps: Added to the root of the second moment.
+            weight_decay: Decoupled weight decay.
+            dim: The dimension that rows run along.
+
+        Raises:
+            ValueError: an argument out of range.
+            ArrayError: a constrained parameter without dimension `dim` (also a `ValueError`).
+        """
+        # The keys of torch.optim.Adam, so that state dicts are exchangeable.
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": False,
+            "maximize": False,
+            "foreach": None,
+            "capturable": False,
+            "differentiable": False,
+            "fused": None,
+            "decoupled_weight_decay": True,
+            "dim": dim,
+            "unit_norm": True,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, with the checks of the constructor."""
+        super().add_param_group(param_group)
+        try:
+            _check_group(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Loads the state of a `UnitNormAdam`, `torch.optim.Adam` or `torch.optim.AdamW`.
+
+        What those do not know (`dim`, `unit_norm`) stays as it is here.
+
+        Raises:
+            ValueError: the state needs amsgrad, maximize or coupled weight decay, which are not offered here.
+        """
+        for group in state_dict["param_groups"]:
+            coupled = group.get("weight_decay", 0) and not group.get("decoupled_weight_decay", False)
+            for wrong, name in (
+                (group.get("amsgrad"), "amsgrad=True"),
+                (group.get("maximize"), "maximize=True"),
+                (coupled, "weight decay that is not decoupled"),
+            ):
+                if wrong:
+                    msg = f"the state dict was made with {name}, which UnitNormAdam does not do"
+                    raise ValueError(msg)
+        own = [{key: group[key] for key in ("dim", "unit_norm")} for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, kept in zip(self.param_groups, own, strict=True):
+            for key, value in kept.items():
+                group.setdefault(key, value)
+            group["decoupled_weight_decay"] = True
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Updates every parameter that has a gradient.
+
+        Args:
+            closure: Called first, with gradients enabled; what it returns is returned.
+
+        Raises:
+            RuntimeError: a sparse gradient.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        if cast("Tensor", parameter.grad).layout != torch.strided:
+            msg = "UnitNormAdam needs dense gradients"
+            raise RuntimeError(msg)
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        dim = group["dim"] if group["unit_norm"] else -1
+        tensors = [parameter, cast("Tensor", parameter.grad), state["exp_avg"], state["exp_avg_sq"]]
+        if group["unit_norm"]:
+            tensors = [local(x, dim, "a constrained parameter") for x in tensors]
+        same = all(x.dtype == tensors[0].dtype for x in tensors)
+        if same and tensors[0].dtype in _FUSED_DTYPES and tensors[0].ndim and uses_rust(*tensors):
+            _fused(tensors, state["step"], group, dim)
+        else:
+            _composed(tensors, state["step"], group, dim)
+
+
+def _fused(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int) -> None:
+    step += 1
+    beta1, beta2 = group["betas"]
+    weight, grad, exp_avg, exp_avg_sq = tensors
+    _native.adam_step_(
+        weight,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        dim,
+        step=int(step),
+        lr=float(group["lr"]),
+        beta1=beta1,
+        beta2=beta2,
+        eps=group["eps"],
+        weight_decay=group["weight_decay"],
+        unit_norm=group["unit_norm"],
+    )
+
+
+def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int) -> None:
+    """The same step of separate operations, where the kernel does not reach."""
+    weight, grad, exp_avg, exp_avg_sq = tensors
+    if group["unit_norm"]:
+        grad = remove_parallel_(grad.clone(memory_format=torch.preserve_format), weight.detach(), dim)
+    beta1, beta2 = group["betas"]
+    adamw(
+        [weight],
+        [grad],
+        [exp_avg],
+        [exp_avg_sq],
+        [],
+        [step],
+        amsgrad=False,
+        maximize=False,
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        eps=group["eps"],
+        weight_decay=group["weight_decay"],
+    )
+    if group["unit_norm"]:
+        unit_norm_(weight, dim)
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    beta1, beta2 = group["betas"]
+    for name, value, fits in (
+        ("lr", group["lr"], group["lr"] >= 0),
+        ("betas[0]", beta1, 0 <= beta1 < 1),
+        ("betas[1]", beta2, 0 <= beta2 < 1),
+        ("eps", group["eps"], group["eps"] >= 0),
+        ("weight_decay", group["weight_decay"], group["weight_decay"] >= 0),
+    ):
+        if not fits:
+            msg = f"{name} = {value} is out of range"
+            raise ValueError(msg)
+    if not group["unit_norm"]:
+        return
+    for parameter in group["params"]:
+        if not -parameter.ndim <= group["dim"] < parameter.ndim:
+            msg = (
+                f"a parameter of shape {tuple(parameter.shape)} has no dimension {group['dim']} to be unit "
+                f"along; put it into a group with unit_norm=False"
+            )
+            raise ArrayError(msg)
