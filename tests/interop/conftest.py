@@ -50,6 +50,11 @@ def single_layer_transcoder():
     return _library("circuit_tracer.transcoder.single_layer_transcoder", "circuit-tracer")
 
 
+@pytest.fixture(scope="session")
+def cross_layer_transcoder():
+    return _library("circuit_tracer.transcoder.cross_layer_transcoder", "circuit-tracer")
+
+
 @pytest.fixture(autouse=True)
 def _seeded(torch):
     torch.manual_seed(0)
@@ -59,13 +64,13 @@ def _seeded(torch):
 def audit():
     """Audit a path that holds sound checkpoints; returns them as the report has them."""
 
-    def run(path, expect="auto"):
+    def run(path, expect="auto", exit_code=0):
         report = unitrow.audit(str(path), expect=expect)
         for checkpoint in report.checkpoints:
             loud = [finding for finding in checkpoint["findings"] if finding["severity"] != "note"]
             assert not loud, loud
             assert checkpoint["integrity"] in {"pass", "note"}
-        assert report.exit_code == 0
+        assert report.exit_code == exit_code
         return report.checkpoints
 
     return run

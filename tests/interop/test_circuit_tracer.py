@@ -103,3 +103,30 @@ def test_it_loads_the_gemma_scope_archives_that_we_recognise(
     )
     cached = audit_one(tmp_path / "layer_0.safetensors")
     assert (cached["layout"], cached["verdict"], cached["expected"]) == ("circuit_tracer", "unit", "yes")
+
+
+@pytest.mark.parametrize("jumprelu", [True, False], ids=["jumprelu", "relu"])
+def test_cross_layer_transcoder(torch, cross_layer_transcoder, audit_one, tmp_path, jumprelu):
+    layers = 3
+    coder = cross_layer_transcoder.CrossLayerTranscoder(
+        layers,
+        D_SAE,
+        D_IN,
+        activation_function="jump_relu" if jumprelu else "relu",
+        lazy_decoder=False,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    for name, tensor in coder.named_parameters():
+        tensor.data.normal_()
+        if "threshold" in name:
+            tensor.data.abs_()
+    coder.to_safetensors(str(tmp_path))
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("transcoder_set", "cross_layer_transcoder"))
+    checkpoint = audit_one(tmp_path)
+    assert (checkpoint["layout"], checkpoint["verdict"]) == ("circuit_tracer_clt", "free")
+    assert [decoder["tensor"] for decoder in checkpoint["decoders"]] == [f"W_dec_{i}" for i in range(layers)]
+    for i, decoder in enumerate(checkpoint["decoders"]):
+        assert decoder["shape"] == [D_SAE, layers - i, D_IN]
+        assert (decoder["latent_axis"], decoder["reduce_axis"]) == (0, 2)
+        assert decoder["rows"] == D_SAE * (layers - i)  # a row is one latent at one layer

@@ -45,8 +45,11 @@ def test_transcoder(torch, sparsify, audit_one, tmp_path, skip):
 
 
 def test_untrained_transcoder(sparsify, audit_one, tmp_path):
+    """Zeros throughout, as it starts, are sound; there is just nothing to judge yet."""
     coder_of(sparsify, transcode=True, skip_connection=True).save_to_disk(tmp_path)
-    assert decoder_of(audit_one(tmp_path))["norms"]["zero_rows"] == D_SAE
+    checkpoint = audit_one(tmp_path, exit_code=3)
+    assert decoder_of(checkpoint)["norms"]["zero_rows"] == D_SAE
+    assert (checkpoint["verdict"], checkpoint["expected"]) == ("undecided", "no")
 
 
 def test_many_hook_points(sparsify, audit, tmp_path):
