@@ -280,3 +280,12 @@ def test_a_file_that_changes_after_its_header_was_read_is_unreadable(tmp_path, m
     (scan,) = _native.scan([(headers[0], [(0, 1, None)], True)])
     assert [(f["code"], f["severity"]) for f in scan["findings"]] == [("FS_CHANGED", "unreadable")]
     assert isinstance(scan["decoders"][0], str)
+
+
+def test_a_decoder_of_zeros_is_not_unit_and_says_that_it_is_zero(tmp_path):
+    """sparsify starts transcoders with a decoder of zeros: a sound file, though not a trained one."""
+    np.savez(tmp_path / "params.npz", **saelens_arrays(np.zeros((256, 48), np.float32)))
+    one = audited(tmp_path)
+    assert one["verdict"] == "free"
+    assert one["explanation"].startswith("All 256 rows are zero")
+    assert one["decoders"][0]["norms"]["max_abs_deviation"] is None

@@ -62,6 +62,11 @@ def no_decoder(layout: str) -> str:
     )
 
 
+def all_zero(stats: Mapping[str, Any]) -> str:
+    """Nothing was trained, or nothing was written."""
+    return f"All {_rows(stats['rows'])} are zero: a decoder that was never trained, or never written."
+
+
 def sentence(reason: str) -> str:
     """A reason as a sentence."""
     return reason[:1].upper() + reason[1:].rstrip(".") + "."
