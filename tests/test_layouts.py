@@ -148,6 +148,11 @@ def test_gemma_scope_2_without_its_config():
     assert "without the config.json" in match.why
 
 
+def test_gemma_scope_2_by_nothing_but_its_file_name():
+    match = recognise_one({"params.safetensors": GEMMA}, path="somewhere")
+    assert (match.layout, match.is_folder, match.expected) == ("gemma_scope_2", True, "unknown")
+
+
 def test_gemma_scope_2_of_another_model_has_another_trainer():
     config = GEMMA_CONFIG | {"model_name": "all-MiniLM-L6-v2"}
     match = recognise_one({"params.safetensors": GEMMA}, {"config.json": config})

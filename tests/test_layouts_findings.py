@@ -416,6 +416,19 @@ def test_saelens_flag_in_the_runner_configuration():
     assert (match.expected, match.trainer_order_explains_drift) == ("yes", True)
 
 
+def test_saelens_that_folded_the_activation_scale():
+    """One constant for all rows: `uniform`, and not a fault."""
+    config = {
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "sae_lens_training_version": "5.11.0",
+        "normalize_activations": "none",
+    }
+    runner = {"normalize_sae_decoder": True, "normalize_activations": "expected_average_only_in"}
+    match = recognise_one({"sae_weights.safetensors": sae()}, {"cfg.json": config, "runner_cfg.json": runner})
+    assert (match.expected, match.trainer_order_explains_drift) == ("no", False)
+
+
 def test_old_saelens_topk_is_no_jumprelu():
     config = {"d_in": D_IN, "d_sae": D_SAE, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
     assert codes(saelens(config)) == []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MATRIX = 2
 _TRANSCODERS = re.compile(r"(?:^|[-_])transcoders(?:$|[^a-z])")
+_RELEASE_FOLDER = re.compile(r"layer_[0-9]+_width_[0-9]+[km]_l0_")
 _SAES = re.compile(r"gemma-scope-.*-(?:res|mlp|att)(?:$|-)")
 _VECTORS: Mapping[str, str] = {"b_enc": "d_sae", "b_dec": "d_out", "threshold": "d_sae"}
 _AFFINE = "affine_skip_connection"
@@ -119,7 +120,7 @@ def _judge_2(source: Source, named: bool) -> Judgement:
         )
     config = source.around.json("config.json")
     source.check_config(config)
-    expected, why = _expected_2(config)
+    expected, why = _expected_2(config, source.folder.names())
     kind = as_text(config.values.get("type"))
     sizes = config_sizes(source, config, {"width": "d_sae"}) if kind in {None, "sae", "transcoder"} else {}
     affine = as_flag(config.values.get("affine_connection"))
@@ -139,7 +140,9 @@ def _judge_2(source: Source, named: bool) -> Judgement:
     )
 
 
-def _expected_2(config: Config) -> tuple[str, str]:
+def _expected_2(config: Config, folders: tuple[str, ...]) -> tuple[str, str]:
+    if not config.values and not any(_RELEASE_FOLDER.match(folder) for folder in folders[-1:]):
+        return "unknown", "neither a config.json nor the folder's name says that this is Gemma Scope 2"
     model = as_text(config.values.get("model_name"))
     if model is not None and "gemma" not in model.lower():
         return (

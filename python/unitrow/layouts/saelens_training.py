@@ -63,6 +63,10 @@ def _until_5(config: Config, runner: Config, version: int | None, *, normalized:
         penalty = as_flag(_either(config, runner, "scale_sparsity_penalty_by_decoder_norm"))
         instead = ", and the sparsity penalty was scaled by row norms instead" if penalty else ""
         return Expectation("no", f"cfg.json says normalize_sae_decoder = false{instead}")
+    if as_text(runner.values.get("normalize_activations")) == "expected_average_only_in":
+        return Expectation(
+            "no", "rows were normalised in training and divided by the activations' mean norm when it ended"
+        )
     if version is not None and version <= RENORMALISED_BEFORE_SAVE_UNTIL:
         return Expectation(
             "yes", f"sae-lens {version}.x normalised decoder rows at each step and once more before it saved"
