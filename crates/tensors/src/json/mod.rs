@@ -4,8 +4,14 @@
 //! into a value. Findings need offsets, duplicates are attacks, and `-0`, `2e0` and `02` are not the integer that a
 //! loader elsewhere may read. So this reads RFC 8259 and nothing else, in one pass, without building a tree.
 
+mod keys;
+mod unescape;
+
+pub(crate) use keys::{Keys, hash};
+
 use std::cmp::Ordering;
-use std::hash::{DefaultHasher, Hasher};
+
+use unescape::{Unescape, unit};
 
 /// Objects and arrays inside each other, the outermost included. The reference reader gives up one level deeper.
 pub(crate) const MAX_DEPTH: u32 = 127;
@@ -350,122 +356,5 @@ impl<'a> Reader<'a> {
             return Unescape::new(left).cmp(Unescape::new(right));
         }
         left.cmp(right)
-    }
-}
-
-fn unit(bytes: &[u8]) -> Option<u32> {
-    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
-    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
-}
-
-/// The bytes that a string means: UTF-8, its escapes resolved.
-pub(crate) struct Unescape<'a> {
-    rest: &'a [u8],
-    pending: [u8; 4],
-    pending_len: usize,
-}
-
-impl<'a> Unescape<'a> {
-    /// `raw` has passed [`Reader::string`].
-    pub(crate) fn new(raw: &'a [u8]) -> Self {
-        Self { rest: raw, pending: [0; 4], pending_len: 0 }
-    }
-
-    fn character(&mut self) -> char {
-        let (plain, len) = match self.rest.get(1) {
-            Some(b'b') => ('\u{8}', 2),
-            Some(b'f') => ('\u{c}', 2),
-            Some(b'n') => ('\n', 2),
-            Some(b'r') => ('\r', 2),
-            Some(b't') => ('\t', 2),
-            Some(b'u') => match (unit(self.rest), self.rest.get(6..).and_then(unit)) {
-                (Some(high @ 0xd800..=0xdbff), Some(low)) => {
-                    let code = 0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff);
-                    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 12)
-                }
-                (Some(code), _) => (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
-                (None, _) => (char::REPLACEMENT_CHARACTER, self.rest.len()),
-            },
-            Some(&other) => (char::from(other), 2),
-            None => (char::REPLACEMENT_CHARACTER, self.rest.len()),
-        };
-        self.rest = self.rest.get(len..).unwrap_or_default();
-        plain
-    }
-}
-
-impl Iterator for Unescape<'_> {
-    type Item = u8;
-
-    fn next(&mut self) -> Option<u8> {
-        if self.pending_len > 0 {
-            self.pending_len -= 1;
-            return Some(self.pending[self.pending_len]);
-        }
-        let (&first, rest) = self.rest.split_first()?;
-        if first != b'\\' {
-            self.rest = rest;
-            return Some(first);
-        }
-        let character = self.character();
-        let len = character.encode_utf8(&mut self.pending).len();
-        self.pending[..len].reverse();
-        self.pending_len = len - 1;
-        Some(self.pending[len - 1])
-    }
-}
-
-/// The keys of one object, in 16 bytes each: a header can hold a key in five bytes, and memory is bounded by a
-/// multiple of the header.
-#[derive(Default)]
-pub(crate) struct Keys {
-    seen: Vec<(u64, Text)>,
-}
-
-/// A hash of what a string means.
-pub(crate) fn hash(raw: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if raw.contains(&b'\\') {
-        hasher.write(&Unescape::new(raw).collect::<Vec<u8>>());
-    } else {
-        hasher.write(raw);
-    }
-    hasher.finish()
-}
-
-impl Keys {
-    /// Adds a key under a hash that equal keys share.
-    pub(crate) fn push(&mut self, hash: u64, key: Text) {
-        // The lowest bit is `twins`' mark.
-        self.seen.push((hash & !1, key));
-    }
-
-    /// Calls `run` with all keys of one hash, wherever several have it, ordered by meaning and then by position.
-    pub(crate) fn runs(&mut self, reader: &Reader<'_>, mut run: impl FnMut(&mut [(u64, Text)])) {
-        self.seen.sort_unstable_by_key(|&(hash, key)| (hash, key.start));
-        for same in self.seen.chunk_by_mut(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
-            // Hashes are not keyed and can be made to collide; sorting by meaning keeps that from costing a square.
-            same.sort_unstable_by(|a, b| reader.compare(a.1, b.1).then(a.1.start.cmp(&b.1.start)));
-            run(same);
-        }
-    }
-
-    /// Calls `twin` with each key that stood before in this object, in the order of the text.
-    pub(crate) fn twins(mut self, reader: &Reader<'_>, twin: Twin<'_>) {
-        // Marked in place: the text's own length bounds what may be allocated.
-        let mut any = false;
-        self.runs(reader, |same| {
-            for index in 1..same.len() {
-                if reader.compare(same[index - 1].1, same[index].1).is_eq() {
-                    same[index].0 |= 1;
-                    any = true;
-                }
-            }
-        });
-        if any {
-            self.seen.retain(|&(mark, _)| mark & 1 == 1);
-            self.seen.sort_unstable_by_key(|&(_, key)| key.start);
-            self.seen.into_iter().for_each(|(_, key)| twin(reader, key));
-        }
     }
 }
