@@ -217,16 +217,3 @@ pub(crate) fn power_of_two(exponent: i32) -> f64 {
         1024.. => f64::INFINITY,
     }
 }
-
-/// Little-endian bits of element `index` of `bytes`, whatever its alignment.
-pub(crate) fn bits_at(bytes: &[u8], dtype: Dtype, index: usize) -> u64 {
-    let size_bytes = dtype.size_bytes();
-    let mut word = [0; 8];
-    word[..size_bytes].copy_from_slice(&bytes[index * size_bytes..][..size_bytes]);
-    u64::from_le_bytes(word)
-}
-
-/// Element `index` of `bytes`, widened exactly.
-pub(crate) fn value_at(bytes: &[u8], dtype: Dtype, index: usize) -> f64 {
-    dtype.decode(bits_at(bytes, dtype, index))
-}

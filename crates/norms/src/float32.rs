@@ -1,86 +1,82 @@
-//! Norms as a float32 kernel would print them, to recognise a figure that someone else measured.
+//! Norms as another kernel would print them, to recognise a figure that someone else measured.
 
-use crate::element::value_at;
+use crate::dispatch::Isa;
+use crate::kernel::float32::Imitate;
 use crate::{Dtype, Error, Rows};
 
 /// The order in which a float32 kernel adds squares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Summation {
-    /// One running sum.
+    /// One running sum: torch along a strided axis, and for float16.
     Sequential,
-    /// 8 running sums, folded left to right.
+    /// 8 running sums, folded left to right; then the elements left over, of which the last `n % 4` are
+    /// fused: torch along a contiguous last axis of float32 and bfloat16, on x86 with AVX2.
     Lanes8,
-    /// 16 running sums, folded left to right.
+    /// 16 running sums, folded left to right; then the elements left over.
     Lanes16,
-    /// 32 running sums, folded left to right.
+    /// 32 running sums, folded left to right; then the elements left over.
     Lanes32,
-    /// Halves, summed separately, down to short runs.
+    /// Halves, summed separately, down to 128 elements over 8 running sums: numpy.
     Pairwise,
 }
 
-/// Norms of rows along the last axis as a float32 kernel with this order of summation gives them.
+impl Summation {
+    /// Every order.
+    pub const ALL: [Self; 5] = [Self::Sequential, Self::Lanes8, Self::Lanes16, Self::Lanes32, Self::Pairwise];
+}
+
+/// Norms of rows as a float32 kernel with this order of summation gives them.
+///
+/// Elements are widened exactly (float64 is rounded); products, sums and the root are rounded to float32 each.
 ///
 /// # Errors
 /// [`Error::Length`] where `norms` is not as long as there are rows.
 pub fn float32_norm(rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result<(), Error> {
-    if norms.len() != rows.count() {
-        return Err(Error::Length { what: "norms", expected: rows.count(), found: norms.len() });
-    }
-    let layout = rows.layout;
-    let mut squares = Vec::with_capacity(layout.shape[1]);
-    for (row, norm) in norms.iter_mut().enumerate() {
-        let start = layout.start(row);
-        squares.clear();
-        squares.extend((0..layout.shape[1]).map(|k| {
-            #[expect(clippy::cast_possible_truncation, reason = "float32 arithmetic is what is imitated")]
-            let value = value_at(rows.bytes, layout.dtype, start + k * layout.strides[1]) as f32;
-            value * value
-        }));
-        *norm = match way {
-            Summation::Sequential => lanes::<1>(&squares),
-            Summation::Lanes8 => lanes::<8>(&squares),
-            Summation::Lanes16 => lanes::<16>(&squares),
-            Summation::Lanes32 => lanes::<32>(&squares),
-            Summation::Pairwise => pairwise(&squares),
-        }
-        .sqrt();
+    float32_norm_with(Isa::detect(), rows, way, norms)
+}
+
+/// [`float32_norm`] on a chosen instruction set.
+///
+/// # Errors
+/// As [`float32_norm`].
+pub fn float32_norm_with(isa: Isa, rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result<(), Error> {
+    rows.check_output(norms.len())?;
+    let mut wide = vec![0.0; norms.len()];
+    isa.run(Imitate { rows, way, keep_double: false, norms: &mut wide });
+    for (norm, wide) in norms.iter_mut().zip(wide) {
+        #[expect(clippy::cast_possible_truncation, reason = "these are float32 numbers")]
+        let single = wide as f32;
+        *norm = single;
     }
     Ok(())
 }
 
-/// The norm that `torch.linalg.vector_norm` in the tensor's own dtype prints on an x86 CPU.
+/// What `torch.linalg.vector_norm` in the tensor's own dtype prints on an x86 CPU with AVX2 or better.
+///
+/// Whether the reduced axis is the contiguous last one is read from the view. Eight-bit formats, for which
+/// torch has no norm, are treated as upcast to float32 first.
 ///
 /// # Errors
 /// [`Error::Length`] where `norms` is not as long as there are rows.
 pub fn torch_figure(rows: Rows<'_>, norms: &mut [f64]) -> Result<(), Error> {
-    let last_axis = rows.layout.strides[1] == 1;
-    let way = match rows.dtype() {
-        Dtype::F32 | Dtype::Bf16 if last_axis => Summation::Lanes8,
-        _ => Summation::Sequential,
-    };
-    let mut singles = vec![0.0; norms.len()];
-    float32_norm(rows, way, &mut singles)?;
-    for (norm, single) in norms.iter_mut().zip(singles) {
-        *norm = f64::from(single);
-    }
-    Ok(())
+    torch_figure_with(Isa::detect(), rows, norms)
 }
 
-fn lanes<const LANES: usize>(squares: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    for chunk in squares.chunks(LANES) {
-        for (sum, square) in sums.iter_mut().zip(chunk) {
-            *sum += square;
+/// [`torch_figure`] on a chosen instruction set.
+///
+/// # Errors
+/// As [`torch_figure`].
+pub fn torch_figure_with(isa: Isa, rows: Rows<'_>, norms: &mut [f64]) -> Result<(), Error> {
+    rows.check_output(norms.len())?;
+    let dtype = rows.dtype();
+    let last_axis = rows.layout.strides[1] == 1;
+    let way = if last_axis && dtype != Dtype::F16 { Summation::Lanes8 } else { Summation::Sequential };
+    isa.run(Imitate { rows, way, keep_double: true, norms });
+    if matches!(dtype, Dtype::F16 | Dtype::Bf16) {
+        for norm in norms {
+            *norm = dtype.decode(dtype.encode(*norm));
         }
     }
-    sums.iter().skip(1).fold(sums[0], |total, sum| total + sum)
-}
-
-fn pairwise(squares: &[f32]) -> f32 {
-    if squares.len() <= 8 {
-        return lanes::<1>(squares);
-    }
-    let (left, right) = squares.split_at(squares.len() / 2);
-    pairwise(left) + pairwise(right)
+    Ok(())
 }

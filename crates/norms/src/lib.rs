@@ -23,7 +23,7 @@ pub use counts::{Counts, value_counts, value_counts_with};
 pub use dispatch::Isa;
 pub use element::Dtype;
 pub use error::Error;
-pub use float32::{Summation, float32_norm, torch_figure};
+pub use float32::{Summation, float32_norm, float32_norm_with, torch_figure, torch_figure_with};
 pub use norm::{row_norms, row_norms_counted, row_norms_counted_with, row_norms_with};
 pub use pool::Pool;
 pub use rows::{Rows, RowsMut};

@@ -27,7 +27,7 @@ pub fn row_norms(rows: Rows<'_>, norms: &mut [f64], pool: Option<&Pool>) -> Resu
 /// # Errors
 /// As [`row_norms`].
 pub fn row_norms_with(isa: Isa, rows: Rows<'_>, norms: &mut [f64], pool: Option<&Pool>) -> Result<(), Error> {
-    check(rows, norms)?;
+    rows.check_output(norms.len())?;
     over_rows(rows, norms, pool, |first, norms| {
         run(isa, rows, first, norms, None);
         Counts::EMPTY
@@ -53,19 +53,12 @@ pub fn row_norms_counted_with(
     norms: &mut [f64],
     pool: Option<&Pool>,
 ) -> Result<Counts, Error> {
-    check(rows, norms)?;
+    rows.check_output(norms.len())?;
     Ok(over_rows(rows, norms, pool, |first, norms| {
         let mut counts = Counts::EMPTY;
         run(isa, rows, first, norms, Some(&mut counts));
         counts
     }))
-}
-
-fn check(rows: Rows<'_>, norms: &[f64]) -> Result<(), Error> {
-    if norms.len() == rows.count() {
-        return Ok(());
-    }
-    Err(Error::Length { what: "norms", expected: rows.count(), found: norms.len() })
 }
 
 fn run(isa: Isa, rows: Rows<'_>, first: usize, norms: &mut [f64], counts: Option<&mut Counts>) {

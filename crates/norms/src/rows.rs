@@ -158,6 +158,12 @@ impl<'a> Rows<'a> {
         self.layout.count()
     }
 
+    /// Refuses an output that does not hold one value per row.
+    pub(crate) fn check_output(&self, found: usize) -> Result<(), Error> {
+        let expected = self.count();
+        if found == expected { Ok(()) } else { Err(Error::Length { what: "norms", expected, found }) }
+    }
+
     /// Elements of each row.
     #[must_use]
     pub fn row_len(&self) -> usize {

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod columns;
+pub(crate) mod float32;
 pub(crate) mod last_axis;
 pub(crate) mod scan;
 pub(crate) mod sum;

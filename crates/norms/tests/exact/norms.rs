@@ -1,10 +1,6 @@
 //! Norms and counts against exact arithmetic, on every instruction set that this machine has.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![expect(clippy::float_cmp, reason = "the same bits are what is promised")]
 
-mod oracle;
-
-use oracle::{Stream, counts, decode, encode, norm_is_within};
+use crate::oracle::{Stream, counts, decode, encode, norm_is_within};
 use proptest::prelude::*;
 use unitrow_norms::{
     Counts, Dtype, Error, Isa, Pool, Rows, row_norms, row_norms_counted_with, row_norms_with,
