@@ -50,8 +50,8 @@ def test_the_json_report_has_the_fields_of_the_contract(examples):
         assert set(checkpoint) == CHECKPOINT_FIELDS
         for decoder in checkpoint["decoders"]:
             assert set(decoder) >= {
-                "tensor", "file", "dtype", "shape", "latent_axis", "reduce_axis", "rows", "verdict", "history",
-                "norms",
+                "tensor", "file", "dtype", "shape", "latent_axis", "reduce_axis", "rows", "verdict",
+                "history", "norms",
             }  # fmt: skip
             assert set(decoder["norms"]) == NORM_FIELDS
             assert set(decoder["history"]) == {"normaliser", "passes"}

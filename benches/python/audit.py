@@ -1,7 +1,7 @@
 """Start-up, many small checkpoints, and memory on a large one: what a user of the command line waits for.
 
-Times are medians of separate processes. Memory is anonymous memory at its peak, above that of a bare start: pages of
-the file cache do not count.
+Times are medians of separate processes. Memory is anonymous memory at its peak, above that of a bare start:
+pages of the file cache do not count.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def main() -> None:
         for index in range(SMALL_CHECKPOINTS):
             write_saelens(many / f"{index:04}", d_sae=128, d_in=62, seed=index)
         name = f"{SMALL_CHECKPOINTS} checkpoints of {size_kib(many / '0000')} KiB"
-        rows.append((name, "ms", median_ms([unitrow(), "audit", str(many), "--format", "json"], times=3), 2000))
+        audit = [unitrow(), "audit", "--format", "json"]
+        rows.append((name, "ms", median_ms([*audit, str(many)], times=3), 2000))
         large = Path(folder, "large")
         write_large(large)
-        peak = anonymous_peak([unitrow(), "audit", str(large), "--format", "json"])
-        rows.append(("4 GiB file, anonymous memory", "MiB", (peak - anonymous_peak([unitrow(), "--version"])), 150))
+        peak = anonymous_peak([*audit, str(large)]) - anonymous_peak([unitrow(), "--version"])
+        rows.append(("4 GiB file, anonymous memory", "MiB", peak, 150))
     for name, unit, found, limit in rows:
         print(f"{name:<36} {found:9.1f} {unit:<4} limit {limit:>5} {'ok' if found <= limit else 'MISSED'}")
 
@@ -71,7 +72,8 @@ def anonymous_peak(command: list[str]) -> float:
                 lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
             except OSError:
                 return
-            peak[0] = max([peak[0], *(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))])
+            found = [int(line.split()[1]) for line in lines if line.startswith("Anonymous:")]
+            peak[0] = max([peak[0], *found])
             time.sleep(0.001)
 
     watcher = threading.Thread(target=watch)
@@ -98,9 +100,7 @@ def write_saelens(folder: Path, *, d_sae: int, d_in: int, seed: int) -> None:
         "b_enc": np.ones(d_sae, np.float32),
         "threshold": np.ones(d_sae, np.float32),
     }
-    folder.mkdir(parents=True)
-    config = {"architecture": "jumprelu_transcoder", "d_in": d_in, "d_out": d_in, "d_sae": d_sae, "dtype": "float32"}
-    (folder / "cfg.json").write_text(json.dumps(config), encoding="ascii")
+    write_config(folder, d_sae, d_in)
     with (folder / "sae_weights.safetensors").open("wb") as file:
         file.write(header({name: array.shape for name, array in arrays.items()}))
         for array in arrays.values():
@@ -111,10 +111,14 @@ def write_large(folder: Path) -> None:
     """A transcoder whose decoder and encoder fill `LARGE_BYTES`, written in blocks."""
     d_in = 4096
     d_sae = LARGE_BYTES // (2 * 4 * d_in)
-    shapes = {"W_dec": (d_sae, d_in), "W_enc": (d_in, d_sae), "b_dec": (d_in,), "b_enc": (d_sae,), "threshold": (d_sae,)}
-    folder.mkdir(parents=True)
-    config = {"architecture": "jumprelu_transcoder", "d_in": d_in, "d_out": d_in, "d_sae": d_sae, "dtype": "float32"}
-    (folder / "cfg.json").write_text(json.dumps(config), encoding="ascii")
+    shapes = {
+        "W_dec": (d_sae, d_in),
+        "W_enc": (d_in, d_sae),
+        "b_dec": (d_in,),
+        "b_enc": (d_sae,),
+        "threshold": (d_sae,),
+    }
+    write_config(folder, d_sae, d_in)
     block = np.random.default_rng(0).normal(size=(1024, d_in)).astype(np.float32)
     block /= np.linalg.norm(block, axis=1, keepdims=True)
     with (folder / "sae_weights.safetensors").open("wb") as file:
@@ -122,6 +126,18 @@ def write_large(folder: Path) -> None:
         for _ in range(2 * d_sae // len(block)):
             file.write(block.tobytes())
         file.write(np.ones(d_in + 2 * d_sae, np.float32).tobytes())
+
+
+def write_config(folder: Path, d_sae: int, d_in: int) -> None:
+    folder.mkdir(parents=True)
+    config = {
+        "architecture": "jumprelu_transcoder",
+        "d_in": d_in,
+        "d_out": d_in,
+        "d_sae": d_sae,
+        "dtype": "float32",
+    }
+    (folder / "cfg.json").write_text(json.dumps(config), encoding="ascii")
 
 
 def header(shapes: dict[str, tuple[int, ...]]) -> bytes:
