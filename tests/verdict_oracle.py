@@ -129,12 +129,13 @@ class Oracle:
     def sample(self) -> NDArray[np.bool_]:
         """Up to 1,024 evenly spaced rows; of the judged ones where that would leave fewer than 64."""
         total = len(self.rows)
+        most = min(max(2**20 // self.rows.shape[1], 256), 1024)
         picked = np.zeros(total, bool)
-        count = min(total, 1024)
+        count = min(total, most)
         picked[[place * total // count for place in range(count)]] = True
         if (picked & self.judged).sum() >= min(64, self.judged.sum()):
             return picked[self.judged]
-        count = min(len(self.n), 1024)
+        count = min(len(self.n), most)
         picked = np.zeros(len(self.n), bool)
         picked[[place * len(self.n) // count for place in range(count)]] = True
         return picked

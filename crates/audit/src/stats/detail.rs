@@ -30,98 +30,41 @@ pub(super) struct RowDetail {
 }
 
 const LANES: usize = 4;
+/// Sums kept apart so that the compiler can use vectors; added up in a fixed order.
 type Lanes = [f64; LANES];
 
-/// The sums over a row, kept in lanes so that the compiler can use vectors; added up in a fixed order.
-#[derive(Default)]
-struct Sums {
-    nonzero: Lanes,
-    fourth: Lanes,
-    lost: Lanes,
-    on_grid: CastSums,
-    on_bf16: CastSums,
-}
-
-#[derive(Default)]
-struct CastSums {
-    weighted: Lanes,
-    squares: Lanes,
-    spread: Lanes,
-}
-
-/// Half ulps on one grid, in the row's own scale.
-#[derive(Clone, Copy)]
-struct HalfUlp {
-    roundoff: f64,
-    floor: f64,
-}
-
-impl HalfUlp {
-    fn new(grid: Dtype, scale: f64) -> Self {
-        Self { roundoff: roundoff(grid) * scale, floor: half_floor(grid) * scale }
-    }
-
-    fn of(self, power: f64, nonzero: f64) -> f64 {
-        (power * self.roundoff).max(self.floor) * nonzero
-    }
-}
-
-impl CastSums {
-    #[inline]
-    fn add(&mut self, lane: usize, magnitude: f64, square: f64, half_ulp: f64) {
-        let half_ulp_squared = half_ulp * half_ulp;
-        self.weighted[lane] += magnitude * half_ulp;
-        self.squares[lane] += half_ulp_squared;
-        self.spread[lane] += square * half_ulp_squared;
-    }
-
-    /// (s, C) for a row whose squared norm is `norm_squared`.
-    fn spread_and_cast(&self, norm_squared: f64, tail: f64) -> (f64, f64) {
-        let spread = (total(&self.spread) / 3.0).sqrt() / norm_squared;
-        let worst = (total(&self.weighted) + total(&self.squares) / 2.0) / norm_squared;
-        (spread, worst.min(tail * spread))
-    }
-}
-
-/// Measures one row. `norm` is its float64 norm, finite and not zero.
-pub(super) fn detail(row: &[f64], norm: f64, grid: Dtype, tail: f64) -> RowDetail {
-    // A power of two brings the norm into [1, 2): no square below can leave the range, and nothing is rounded.
+/// Measures one row and overwrites it. `norm` is its float64 norm, finite and not zero.
+pub(super) fn detail(row: &mut Vec<f64>, norm: f64, grid: Dtype, tail: f64) -> RowDetail {
+    let len = row.len() as f64;
+    let nonzero = row.iter().filter(|&&value| value != 0.0).count() as f64;
+    // A power of two brings the norm into [1, 2): no square below can leave the range, and what is rounded on
+    // the way is too small to show in any sum.
     let scale = 1.0 / leading_power(norm).max(f64::MIN_POSITIVE);
     let norm_squared = (norm * scale) * (norm * scale);
-    let stored = HalfUlp::new(grid, scale);
-    let bf16 = HalfUlp::new(Dtype::Bf16, scale);
-    let (stagnant, unit) = (8.0 * U * norm_squared, U * norm_squared);
-
-    let mut sums = Sums::default();
-    let (head, rest) = row.as_chunks::<LANES>();
-    let mut padded = [0.0; LANES];
-    padded[..rest.len()].copy_from_slice(rest);
-    for values in head.iter().chain(std::iter::once(&padded)) {
-        for (lane, &value) in values.iter().enumerate() {
-            let nonzero = if value == 0.0 { 0.0 } else { 1.0 };
-            let power = leading_power(value);
-            let magnitude = value.abs() * scale;
-            let square = magnitude * magnitude;
-            sums.nonzero[lane] += nonzero;
-            sums.fourth[lane] += square * square;
-            sums.lost[lane] += if square <= stagnant { square.min(unit) } else { 0.0 };
-            sums.on_grid.add(lane, magnitude, square, stored.of(power, nonzero));
-            sums.on_bf16.add(lane, magnitude, square, bf16.of(power, nonzero));
-        }
+    for value in row.iter_mut() {
+        *value = value.abs() * scale;
     }
+    row.resize(row.len().next_multiple_of(LANES), 0.0);
+    let (row, _) = row.as_chunks::<LANES>();
 
-    let (spread, cast) = sums.on_grid.spread_and_cast(norm_squared, tail);
-    let (_, bf16_cast) = sums.on_bf16.spread_and_cast(norm_squared, tail);
-    let lost = total(&sums.lost) / (2.0 * norm_squared);
-    let fourth = total(&sums.fourth) / (norm_squared * norm_squared);
+    let (lost, fourth) = lost_and_fourth(row, norm_squared);
+    let cast_on = |grid| {
+        let (unit, floor) = (roundoff(grid), half_floor(grid) * scale);
+        let sums = cast_sums(row, unit, floor);
+        // Zeros were counted with the floor as their half ulp; they have none.
+        let zeros = (row.len() * LANES) as f64 - nonzero;
+        let worst = (sums.weighted + (sums.squares - zeros * floor * floor) / 2.0) / norm_squared;
+        let spread = (sums.spread / 3.0).sqrt() / norm_squared;
+        (spread, worst.min(tail * spread))
+    };
+    let (spread, cast) = cast_on(grid);
+    let bf16_cast = if grid == Dtype::Bf16 { cast } else { cast_on(Dtype::Bf16).1 };
+    let lost = lost_on(grid, lost / (2.0 * norm_squared));
     RowDetail {
         spread,
-        tolerance: cast
-            + summation(grid, total(&sums.nonzero), tail)
-            + lost_on(grid, lost)
-            + norm_rounding(grid),
+        tolerance: cast + summation(grid, nonzero, tail) + lost + norm_rounding(grid),
         bf16_cast,
-        independent: (fourth - 1.0 / row.len() as f64).max(0.0).sqrt() / 2.0,
+        independent: (fourth / (norm_squared * norm_squared) - 1.0 / len).max(0.0).sqrt() / 2.0,
     }
 }
 
@@ -145,6 +88,46 @@ pub(super) fn norm_rounding(grid: Dtype) -> f64 {
     if is_low_precision(grid) { unit * (1.0 + unit) } else { 0.0 }
 }
 
-fn total(lanes: &Lanes) -> f64 {
+/// (sum over w^2 <= 8 U n^2 of min(w^2, U n^2), sum w^4)
+fn lost_and_fourth(row: &[Lanes], norm_squared: f64) -> (f64, f64) {
+    let (stagnant, unit) = (8.0 * U * norm_squared, U * norm_squared);
+    let (mut lost, mut fourth) = ([0.0; LANES], [0.0; LANES]);
+    for values in row {
+        for lane in 0..LANES {
+            let square = values[lane] * values[lane];
+            let capped = if square < unit { square } else { unit };
+            lost[lane] += if square <= stagnant { capped } else { 0.0 };
+            fourth[lane] += square * square;
+        }
+    }
+    (total(lost), total(fourth))
+}
+
+struct CastSums {
+    /// sum |w| h
+    weighted: f64,
+    /// sum h^2
+    squares: f64,
+    /// sum w^2 h^2
+    spread: f64,
+}
+
+/// Sums over a row of magnitudes on a grid of this roundoff and this half spacing of subnormal numbers.
+fn cast_sums(row: &[Lanes], unit: f64, floor: f64) -> CastSums {
+    let (mut weighted, mut squares, mut spread) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for values in row {
+        for lane in 0..LANES {
+            let half_ulp = leading_power(values[lane]) * unit;
+            let half_ulp = if half_ulp > floor { half_ulp } else { floor };
+            let product = values[lane] * half_ulp;
+            weighted[lane] += product;
+            squares[lane] += half_ulp * half_ulp;
+            spread[lane] += product * product;
+        }
+    }
+    CastSums { weighted: total(weighted), squares: total(squares), spread: total(spread) }
+}
+
+fn total(lanes: Lanes) -> f64 {
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 }

@@ -4,13 +4,15 @@ use std::ops::RangeInclusive;
 
 use unitrow_norms::{Counts, Dtype};
 
+use super::bounds::Answer;
 use super::chunk::{Chunk, Closer, NEXT_BELOW, Plan, is_judged};
+use super::detail::norm_rounding;
 use super::figures::{DecoderStats, Float32Figures};
 use super::grid::{Alive, is_low_precision, roundoff};
 use super::lattice::Lattice;
 use super::measure::Way;
 use super::sample::{Choice, Sample};
-use super::{DecoderShape, U, detail, histogram};
+use super::{DecoderShape, U, histogram};
 
 pub(super) enum Outcome {
     Stats(Box<DecoderStats>),
@@ -33,30 +35,12 @@ pub(super) fn finish(shape: &DecoderShape, plan: &Plan, chunks: &[Chunk]) -> Out
     if plan.choice == Choice::Even && all.sample.len() < FEWEST_SAMPLES.min(all.norms.len()) {
         let norms = chunks.iter().flat_map(|chunk| &chunk.norms).enumerate();
         let judged: Vec<usize> = norms.filter(|&(_, &norm)| is_judged(norm)).map(|(row, _)| row).collect();
-        let choice = Choice::from_judged(&judged);
+        let choice = Choice::from_judged(shape, &judged);
         return Outcome::Again(Plan { grid: Some(all.grid), every_row: plan.every_row, choice });
     }
     match all.stats() {
         Some(stats) => Outcome::Stats(Box::new(stats)),
         None => Outcome::Again(Plan { grid: Some(all.grid), every_row: true, choice: plan.choice.clone() }),
-    }
-}
-
-/// An answer that may need a closer look at some row.
-#[derive(Clone, Copy, PartialEq)]
-enum Answer {
-    Yes,
-    No,
-    Open,
-}
-
-impl Answer {
-    fn known(self) -> Option<bool> {
-        match self {
-            Self::Yes => Some(true),
-            Self::No => Some(false),
-            Self::Open => None,
-        }
     }
 }
 
@@ -109,9 +93,9 @@ impl<'a> All<'a> {
         let away = (self.median - 1.0).abs();
         let eps_reach = self.grid == Dtype::F32 && (1.0 - 1.0 / 8192.0..1.0).contains(&self.median);
         let asks_uniform = !unit && away > self.tolerance_median && away > 4.0 * self.robust_sd;
-        let envelope = asks_uniform.then(|| self.within_of_median(Limit::Bf16Envelope));
+        let envelope = asks_uniform.then(|| self.uniform_envelope());
         let asks_scale = !unit && (eps_reach || envelope.is_some_and(|answer| answer != Answer::No));
-        let common_scale = asks_scale.then(|| self.within_of_median(Limit::Tolerance));
+        let common_scale = asks_scale.then(|| self.common_scale());
         if [shrunk_range, envelope, common_scale].contains(&Some(Answer::Open)) || places.open {
             return None;
         }
@@ -161,9 +145,9 @@ impl<'a> All<'a> {
             rows_next_below: (places.above == 0).then_some(places.next_below),
             below_median: (!places.below.is_empty()).then(|| median_of(places.below)),
             rows_within_tenth: self.deviations().filter(|deviation| deviation.abs() <= 0.1).count() as u64,
-            shrunk_range_holds: shrunk_range.and_then(Answer::known),
-            common_scale_holds: common_scale.and_then(Answer::known),
-            uniform_envelope_holds: envelope.and_then(Answer::known),
+            shrunk_range_holds: shrunk_range.and_then(known),
+            common_scale_holds: common_scale.and_then(known),
+            uniform_envelope_holds: envelope.and_then(known),
             relative_spread: self
                 .norms
                 .iter()
@@ -186,22 +170,18 @@ impl<'a> All<'a> {
     /// On which side of its tolerance each row lies.
     fn places(&self) -> Places {
         let mut places = Places::default();
-        for chunk in self.chunks {
-            for (norm, closer) in chunk.judged() {
-                let deviation = norm - 1.0;
-                let range = Range::of(chunk, norm, closer, |closer| closer.tolerance);
-                match range.holds(deviation.abs()) {
-                    Answer::Yes => places.within += 1,
-                    Answer::Open => places.open = true,
-                    Answer::No if deviation > 0.0 => places.above += 1,
-                    Answer::No => {
-                        places.below.push(deviation);
-                        let reach = Range { low: NEXT_BELOW * range.low, high: NEXT_BELOW * range.high };
-                        match reach.holds(-deviation) {
-                            Answer::Yes => places.next_below += 1,
-                            Answer::No => {}
-                            Answer::Open => places.next_open = true,
-                        }
+        for (norm, closer) in self.judged() {
+            let deviation = norm - 1.0;
+            match closer.tolerance.holds(deviation.abs()) {
+                Answer::Yes => places.within += 1,
+                Answer::Open => places.open = true,
+                Answer::No if deviation > 0.0 => places.above += 1,
+                Answer::No => {
+                    places.below.push(deviation);
+                    match closer.tolerance.times(NEXT_BELOW).holds(-deviation) {
+                        Answer::Yes => places.next_below += 1,
+                        Answer::No => {}
+                        Answer::Open => places.next_open = true,
                     }
                 }
             }
@@ -212,46 +192,40 @@ impl<'a> All<'a> {
 
     /// Whether every deviation lies in (-3u - C - K, T).
     fn shrunk_range(&self) -> Answer {
-        let rounded = detail::norm_rounding(self.grid);
-        let short = 3.0 * roundoff(self.grid);
-        self.every_row(|chunk, norm, closer| {
-            let range = Range::of(chunk, norm, closer, |closer| closer.tolerance);
+        let further = 3.0 * roundoff(self.grid) - norm_rounding(self.grid);
+        self.every_row(|norm, closer| {
             if norm >= 1.0 {
-                range.holds(norm - 1.0)
+                closer.tolerance.holds(norm - 1.0)
             } else {
-                Range { low: short + range.low - rounded, high: short + range.high - rounded }
-                    .holds(1.0 - norm)
+                closer.tolerance.shifted(further).holds(1.0 - norm)
             }
         })
     }
 
-    /// Whether every norm over the median lies within a limit of 1.
-    fn within_of_median(&self, limit: Limit) -> Answer {
-        self.every_row(|chunk, norm, closer| {
-            let distance = (norm / self.median - 1.0).abs();
-            let mut range = Range::of(chunk, norm, closer, |closer| closer.tolerance);
-            if limit == Limit::Bf16Envelope {
-                let (low, high) = if closer.is_known() {
-                    (closer.bf16_cast, closer.bf16_cast)
-                } else {
-                    (0.0, chunk.bounds.bf16_cast(norm))
-                };
-                range =
-                    Range { low: BF16_ENVELOPE + low + range.low, high: BF16_ENVELOPE + high + range.high };
-            }
-            range.holds(distance)
+    /// Whether every norm over the median lies within its tolerance of 1.
+    fn common_scale(&self) -> Answer {
+        self.every_row(|norm, closer| closer.tolerance.holds((norm / self.median - 1.0).abs()))
+    }
+
+    /// Whether every norm over the median lies as near to 1 as rows do that were bfloat16 once.
+    fn uniform_envelope(&self) -> Answer {
+        self.every_row(|norm, closer| {
+            let limit = closer.bf16_cast.plus(closer.tolerance).shifted(BF16_ENVELOPE);
+            limit.holds((norm / self.median - 1.0).abs())
         })
     }
 
-    fn every_row(&self, holds: impl Fn(&Chunk, f64, Closer) -> Answer) -> Answer {
+    fn judged(&self) -> impl Iterator<Item = (f64, Closer)> + '_ {
+        self.chunks.iter().flat_map(Chunk::judged)
+    }
+
+    fn every_row(&self, holds: impl Fn(f64, Closer) -> Answer) -> Answer {
         let mut answer = Answer::Yes;
-        for chunk in self.chunks {
-            for (norm, closer) in chunk.judged() {
-                match holds(chunk, norm, closer) {
-                    Answer::Yes => {}
-                    Answer::No => return Answer::No,
-                    Answer::Open => answer = Answer::Open,
-                }
+        for (norm, closer) in self.judged() {
+            match holds(norm, closer) {
+                Answer::Yes => {}
+                Answer::No => return Answer::No,
+                Answer::Open => answer = Answer::Open,
             }
         }
         answer
@@ -296,12 +270,6 @@ impl<'a> All<'a> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Limit {
-    Tolerance,
-    Bf16Envelope,
-}
-
 #[derive(Default)]
 struct Places {
     within: u64,
@@ -313,30 +281,12 @@ struct Places {
     open: bool,
 }
 
-/// Where a row's limit lies: both ends are equal once the row was looked at.
-#[derive(Clone, Copy)]
-struct Range {
-    low: f64,
-    high: f64,
-}
-
-impl Range {
-    fn of(chunk: &Chunk, norm: f64, closer: Closer, figure: impl Fn(Closer) -> f64) -> Self {
-        if closer.is_known() {
-            Self { low: figure(closer), high: figure(closer) }
-        } else {
-            Self { low: chunk.bounds.low, high: chunk.bounds.high(norm) }
-        }
-    }
-
-    fn holds(self, distance: f64) -> Answer {
-        if distance <= self.low {
-            Answer::Yes
-        } else if distance > self.high {
-            Answer::No
-        } else {
-            Answer::Open
-        }
+/// The answer where there is one.
+fn known(answer: Answer) -> Option<bool> {
+    match answer {
+        Answer::Yes => Some(true),
+        Answer::No => Some(false),
+        Answer::Open => None,
     }
 }
 

@@ -67,9 +67,15 @@ fn on_grid(ratios: &[f64], grid: Dtype) -> bool {
             let value = ratio * f64::from(multiple);
             let spacing = 2.0 * leading_power(value) * roundoff(grid);
             // The spacing is one binade too coarse just below a power of two, where the slack reaches across.
-            ((value / spacing).round() * spacing - value).abs() <= SLACK * value
+            (nearest_integer(value / spacing) * spacing - value).abs() <= SLACK * value
         })
     })
+}
+
+/// Rounds a number far below 2^51 by pushing its fraction off the significand.
+fn nearest_integer(value: f64) -> f64 {
+    const PUSH: f64 = 1.5 * (1_u64 << 52) as f64;
+    (value + PUSH) - PUSH
 }
 
 #[cfg(test)]

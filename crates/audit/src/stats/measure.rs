@@ -1,6 +1,6 @@
 //! Rows of a sample in float32 arithmetic: the norms that kernels of the field would have computed.
 
-use unitrow_norms::{Dtype, Error, Rows, Summation, float32_norm};
+use super::single::{lane_sums, lanes8, pairwise};
 
 /// An order in which squares may be added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +36,6 @@ impl Way {
             Self::Pairwise => "pairwise",
         }
     }
-
-    fn summation(self) -> Option<Summation> {
-        match self {
-            Self::Exact => None,
-            Self::Sequential => Some(Summation::Sequential),
-            Self::Lanes8 => Some(Summation::Lanes8),
-            Self::Lanes16 => Some(Summation::Lanes16),
-            Self::Lanes32 => Some(Summation::Lanes32),
-            Self::Pairwise => Some(Summation::Pairwise),
-        }
-    }
 }
 
 /// One row measured in every way.
@@ -58,33 +47,28 @@ pub(super) struct Float32 {
     pub(super) lane_loss: f64,
 }
 
-/// Measures a row whose elements are float32 numbers and whose float64 norm is `norm`.
+/// Measures a row whose elements are float32 numbers and whose float64 norm is `norm`; `single` is overwritten.
 ///
 /// `scale` in [1, 4) takes the row away from norm 1, where a sum of squares crosses a binade.
-pub(super) fn float32(row: &[f64], norm: f64, scale: f64, bytes: &mut Vec<u8>) -> Result<Float32, Error> {
-    fill(row, 1.0, bytes);
-    let mut norms = [norm; Way::ALL.len()];
-    for (way, figure) in Way::ALL.iter().zip(&mut norms) {
-        if let Some(summation) = way.summation() {
-            *figure = f64::from(one_norm(bytes, row.len(), summation)?);
-        }
-    }
-    fill(row, scale, bytes);
-    let rows = Rows::contiguous(bytes, Dtype::F32, 1, row.len(), 1)?;
-    let mut exact = [0.0];
-    unitrow_norms::row_norms(rows, &mut exact, None)?;
-    let short = exact[0] - f64::from(one_norm(bytes, row.len(), Summation::Lanes8)?);
-    Ok(Float32 { norms, lane_loss: short / exact[0] })
+pub(super) fn float32(row: &[f64], norm: f64, scale: f64, single: &mut Vec<f32>) -> Float32 {
+    fill(row, 1.0, single);
+    let sums = lane_sums(single);
+    let of = |sum: f32| f64::from(sum.sqrt());
+    let norms = [
+        norm,
+        of(sums.sequential),
+        of(sums.lanes8),
+        of(sums.lanes16),
+        of(sums.lanes32),
+        of(pairwise(single)),
+    ];
+    fill(row, scale, single);
+    let exact = single.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
+    Float32 { norms, lane_loss: (exact - of(lanes8(single))) / exact }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "float32 arithmetic is what is measured")]
-fn fill(row: &[f64], scale: f64, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    bytes.extend(row.iter().flat_map(|value| ((value * scale) as f32).to_le_bytes()));
-}
-
-fn one_norm(bytes: &[u8], len: usize, way: Summation) -> Result<f32, Error> {
-    let mut norm = [0.0];
-    float32_norm(Rows::contiguous(bytes, Dtype::F32, 1, len, 1)?, way, &mut norm)?;
-    Ok(norm[0])
+fn fill(row: &[f64], scale: f64, single: &mut Vec<f32>) {
+    single.clear();
+    single.extend(row.iter().map(|value| (value * scale) as f32));
 }

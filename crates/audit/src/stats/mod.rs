@@ -13,12 +13,15 @@ mod fields;
 mod figures;
 mod finish;
 mod gather;
+mod glance;
 mod grid;
 mod histogram;
 mod lattice;
 mod measure;
 mod sample;
 mod scan;
+mod single;
+mod torch;
 mod widen;
 
 pub use fields::Value;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use unitrow_norms::{Dtype, Error};
+use unitrow_norms::Dtype;
 
 use super::DecoderShape;
 use super::bounds::Bounds;
@@ -11,7 +11,11 @@ use super::lattice::{Lattice, hidden_lattice};
 use super::measure::{Float32, float32};
 
 /// Most rows in a sample.
-const ROWS: usize = 1024;
+const MOST_ROWS: usize = 1024;
+/// Rows that a sample of long rows has all the same.
+const FEWEST_ROWS: usize = 256;
+/// Between the two, so many elements.
+const ELEMENTS: usize = 1 << 20;
 /// Most rows tried for a hidden lattice.
 const LATTICE_ROWS: usize = 64;
 /// Rows whose norms share a scale down to 1 - 2^-13 may have been divided by norm + eps.
@@ -27,19 +31,17 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    /// Up to [`ROWS`] of the given rows, evenly spaced.
-    pub(super) fn from_judged(judged: &[usize]) -> Self {
-        let count = judged.len().min(ROWS);
+    /// As many of the given rows as an even choice would have, evenly spaced.
+    pub(super) fn from_judged(shape: &DecoderShape, judged: &[usize]) -> Self {
+        let count = judged.len().min(size(shape));
         Self::Listed((0..count).map(|i| judged[spaced(i, judged.len(), count)]).collect())
     }
 
     /// Sampled rows in a range, each with its place in the sample.
-    pub(super) fn within(&self, rows: usize, range: &Range<usize>) -> Vec<(usize, usize)> {
+    pub(super) fn within(&self, shape: &DecoderShape, range: &Range<usize>) -> Vec<(usize, usize)> {
         match self {
             Self::Even => {
-                let count = rows.min(ROWS);
-                let places = 0..count;
-                let picked = places.map(|place| (place, spaced(place, rows, count)));
+                let picked = (0..size(shape)).map(|place| (place, spaced(place, shape.rows, size(shape))));
                 picked.filter(|(_, row)| range.contains(row)).collect()
             }
             Self::Listed(list) => {
@@ -49,13 +51,18 @@ impl Choice {
     }
 
     /// Whether the row at this place of the sample is tried for a hidden lattice.
-    fn tries_lattice(&self, place: usize, rows: usize) -> bool {
+    fn tries_lattice(&self, shape: &DecoderShape, place: usize) -> bool {
         let count = match self {
-            Self::Even => rows.min(ROWS),
+            Self::Even => size(shape),
             Self::Listed(list) => list.len(),
         };
         place.is_multiple_of(count.div_ceil(LATTICE_ROWS).max(1))
     }
+}
+
+/// Rows in an even sample.
+fn size(shape: &DecoderShape) -> usize {
+    shape.rows.min((ELEMENTS / shape.len.max(1)).clamp(FEWEST_ROWS, MOST_ROWS))
 }
 
 fn spaced(place: usize, rows: usize, count: usize) -> usize {
@@ -73,36 +80,37 @@ pub(super) struct Sample {
     pub(super) lattice: Lattice,
 }
 
-/// What measuring a row needs beyond the row.
-pub(super) struct Measuring<'a> {
-    pub(super) shape: &'a DecoderShape,
-    pub(super) choice: &'a Choice,
-    pub(super) grid: Dtype,
-    pub(super) bounds: &'a Bounds,
+/// Buffers that measuring overwrites.
+#[derive(Default)]
+pub(super) struct Scratch {
+    single: Vec<f32>,
+    leading: Vec<f64>,
 }
 
-impl Measuring<'_> {
+impl Scratch {
+    /// What is measured of a sampled row beyond its tolerance: float32 norms and the hidden lattice.
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of these at hand")]
     pub(super) fn measure(
-        &self,
+        &mut self,
+        shape: &DecoderShape,
+        choice: &Choice,
+        grid: Dtype,
         place: usize,
         row_index: usize,
         row: &[f64],
         norm: f64,
-        detail: RowDetail,
-    ) -> Result<Sample, Error> {
-        let near_unit = (norm - 1.0).abs() <= EPS_REACH + 2.0 * self.bounds.high(norm);
-        let float32 = if self.grid == Dtype::F32 && near_unit {
-            Some(float32(row, norm, scale_of(row_index), &mut Vec::new())?)
-        } else {
-            None
-        };
-        let fine = matches!(self.grid, Dtype::F32 | Dtype::F64);
-        let lattice = if fine && self.choice.tries_lattice(place, self.shape.rows) {
-            hidden_lattice(row, &mut Vec::new())
+        bounds: &Bounds,
+    ) -> (Option<Float32>, Lattice) {
+        let near_unit = (norm - 1.0).abs() <= EPS_REACH + 2.0 * bounds.of(norm).high;
+        let float32 = (grid == Dtype::F32 && near_unit)
+            .then(|| float32(row, norm, scale_of(row_index), &mut self.single));
+        let fine = matches!(grid, Dtype::F32 | Dtype::F64);
+        let lattice = if fine && choice.tries_lattice(shape, place) {
+            hidden_lattice(row, &mut self.leading)
         } else {
             Lattice::Unknown
         };
-        Ok(Sample { norm, detail, float32, lattice })
+        (float32, lattice)
     }
 }
 
@@ -121,15 +129,19 @@ mod tests {
 
     #[test]
     fn a_sample_does_not_depend_on_how_rows_are_split() {
-        for rows in [1, 63, 1024, 1025, 5000, 16_384] {
-            let whole = Choice::Even.within(rows, &(0..rows));
-            assert_eq!(whole.len(), rows.min(ROWS));
+        for (rows, len) in
+            [(1, 4), (63, 4), (1024, 4), (1025, 8), (5000, 300), (16_384, 2304), (9000, 100_000)]
+        {
+            let shape = DecoderShape { dtype: Dtype::F32, rows, len, strided: false };
+            let whole = Choice::Even.within(&shape, &(0..rows));
+            assert_eq!(whole.len(), size(&shape));
+            assert!(whole.len() >= rows.min(FEWEST_ROWS) && whole.len() <= MOST_ROWS);
             assert!(whole.windows(2).all(|pair| pair[0].1 < pair[1].1));
             let cut = rows / 3;
-            let mut parts = Choice::Even.within(rows, &(0..cut));
-            parts.extend(Choice::Even.within(rows, &(cut..rows)));
+            let mut parts = Choice::Even.within(&shape, &(0..cut));
+            parts.extend(Choice::Even.within(&shape, &(cut..rows)));
             assert_eq!(parts, whole);
-            let tried = whole.iter().filter(|(place, _)| Choice::Even.tries_lattice(*place, rows)).count();
+            let tried = whole.iter().filter(|(place, _)| Choice::Even.tries_lattice(&shape, *place)).count();
             assert!(tried <= LATTICE_ROWS && (rows < LATTICE_ROWS || tried >= LATTICE_ROWS / 2));
         }
     }
