@@ -170,6 +170,15 @@ impl<'py> Array<'py> {
         unsafe { std::slice::from_raw_parts_mut(self.low, self.span_bytes) }
     }
 
+    /// Refuses two arguments that do not go together row by row.
+    pub(crate) fn check_same_shape(&self, other: &Self) -> PyResult<()> {
+        if self.shape != other.shape {
+            let message = format!("has shape {:?}, and another argument has {:?}", self.shape, other.shape);
+            return Err(self.refused(&message));
+        }
+        Ok(())
+    }
+
     /// Refuses two arguments of which one would be written while the other is read.
     ///
     /// Compares the whole spans: two interleaved views of one buffer are refused though no element is shared.

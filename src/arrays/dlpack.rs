@@ -18,6 +18,8 @@ use crate::errors::Class;
 
 const MAJOR: u32 = 1;
 const FLAG_READ_ONLY: u64 = 1;
+/// The producer exported a copy: what is written to it is lost.
+const FLAG_IS_COPIED: u64 = 2;
 
 /// The CPU, and the pinned host memory of the two GPU families, which the CPU reads like any other.
 const HOST_DEVICES: [i32; 3] = [1, 3, 11];
@@ -212,7 +214,8 @@ pub(super) fn from_capsule<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<A
                     return Err(Class::ArrayType.error(py, message));
                 }
                 let Versioned { flags, tensor, .. } = *versioned.as_ptr();
-                array_of(object, tensor, Keep::Managed(managed), flags & FLAG_READ_ONLY != 0)
+                let read_only = flags & (FLAG_READ_ONLY | FLAG_IS_COPIED) != 0;
+                array_of(object, tensor, Keep::Managed(managed), read_only)
             }
         }
     }

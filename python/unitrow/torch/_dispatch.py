@@ -50,7 +50,12 @@ def _force_torch(*, compensated: bool = False) -> Iterator[None]:
 
 def uses_rust(*tensors: Tensor) -> bool:
     """Whether the Rust kernels take these tensors."""
-    return not _SWITCH.torch_only and all(x.device.type == "cpu" for x in tensors)
+    return not _SWITCH.torch_only and all(x.device.type == "cpu" and not _is_dtensor(x) for x in tensors)
+
+
+def _is_dtensor(x: Tensor) -> bool:
+    module = sys.modules.get("torch.distributed.tensor")  # where it was never imported nothing is a DTensor
+    return module is not None and isinstance(x, module.DTensor)
 
 
 def is_compensated(x: Tensor) -> bool:
@@ -86,8 +91,7 @@ def local(x: Tensor, dim: int, what: str) -> Tensor:
     Raises:
         ArrayTypeError: the rows themselves are split or pending a reduction, so that no rank has one whole.
     """
-    module = sys.modules.get("torch.distributed.tensor")  # where it was never imported nothing is a DTensor
-    if module is None or not isinstance(x, module.DTensor):
+    if not _is_dtensor(x):
         return x
     dtensor: Any = x
     along = dim % x.ndim if x.ndim else 0
