@@ -87,6 +87,9 @@ impl Alive {
 
     /// Strikes off every candidate that some element of a row disproves; `values` is overwritten.
     pub(super) fn strike(&mut self, row: &[u8], stored: Dtype, values: &mut Vec<f64>) {
+        // Of float32 numbers only those below a candidate's normal range are left to look at one by one.
+        let below =
+            |candidate: Dtype| if stored == Dtype::F32 { candidate.min_normal() } else { f64::INFINITY };
         if stored == Dtype::F32 {
             let bits = SingleBits::of(row);
             if self.candidates().all(|candidate| bits.are_certainly_held_by(candidate)) {
@@ -96,7 +99,10 @@ impl Alive {
         }
         if !self.is_empty() {
             widen(row, stored, values);
-            self.retain(|candidate| values.iter().all(|&value| holds(candidate, value)));
+            self.retain(|candidate| {
+                let limit = below(candidate);
+                values.iter().filter(|value| value.abs() < limit).all(|&value| holds(candidate, value))
+            });
         }
     }
 

@@ -40,8 +40,24 @@ pub(super) fn lane_sums(row: &[f32]) -> LaneSums {
 
 /// Eight running sums.
 pub(super) fn lanes8(row: &[f32]) -> f32 {
-    let mut sums = [0.0; 8];
     let (whole, rest) = row.as_chunks::<8>();
+    lanes8_of(whole.iter().copied(), rest.iter().copied())
+}
+
+/// Eight running sums over float32 numbers as they lie in memory.
+pub(super) fn lanes8_of_bytes(row: &[u8]) -> f32 {
+    let (whole, rest) = row.as_chunks::<32>();
+    let single = |item: &[u8; 4]| f32::from_le_bytes(*item);
+    let eight = |items: &[u8; 32]| {
+        let (items, _) = items.as_chunks::<4>();
+        std::array::from_fn(|lane| single(&items[lane]))
+    };
+    lanes8_of(whole.iter().map(eight), rest.as_chunks::<4>().0.iter().map(single))
+}
+
+#[inline]
+fn lanes8_of(whole: impl Iterator<Item = [f32; 8]>, rest: impl Iterator<Item = f32>) -> f32 {
+    let mut sums = [0.0; 8];
     for values in whole {
         add(&mut sums, &values.map(|value| value * value));
     }
@@ -122,6 +138,8 @@ mod tests {
                 assert_eq!(sums.sequential.sqrt(), first);
                 assert_eq!(vec![sums.lanes8.sqrt()], plain(row, len, Summation::Lanes8));
                 assert_eq!(lanes8(row), sums.lanes8);
+                let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+                assert_eq!(lanes8_of_bytes(&bytes), sums.lanes8);
                 assert_eq!(vec![sums.lanes16.sqrt()], plain(row, len, Summation::Lanes16));
                 assert_eq!(vec![sums.lanes32.sqrt()], plain(row, len, Summation::Lanes32));
                 assert_eq!(vec![pairwise(row).sqrt()], plain(row, len, Summation::Pairwise));

@@ -8,7 +8,7 @@ use unitrow_norms::Dtype;
 
 use super::chunk::is_judged;
 use super::grid::roundoff;
-use super::single::{lanes8, sequential};
+use super::single::{lanes8, lanes8_of_bytes, sequential};
 use super::widen::widen_single;
 use super::{DecoderShape, U};
 
@@ -71,28 +71,43 @@ impl TorchFigure {
             .filter(|&(_, &norm)| is_judged(norm) && self.range(norm).1 >= certain)
             .map(|(row, _)| row)
             .collect();
-        let one_sum = self.shape.strided || self.shape.dtype == Dtype::F16;
-        for group in leading.chunks(8) {
+        if self.shape.strided || self.shape.dtype == Dtype::F16 {
+            self.one_sum(&leading);
+        } else {
+            self.eight_sums(&leading);
+        }
+        self.certain = self.certain.max(self.max_abs_deviation);
+    }
+
+    fn eight_sums(&mut self, rows: &[&[u8]]) {
+        for row in rows {
+            if self.shape.dtype == Dtype::F32 {
+                self.show(f64::from(lanes8_of_bytes(row).sqrt()));
+            } else {
+                self.single.clear();
+                widen_single(row, self.shape.dtype, &mut self.single);
+                self.show_rounded(lanes8(&self.single).sqrt());
+            }
+        }
+    }
+
+    fn one_sum(&mut self, rows: &[&[u8]]) {
+        for group in rows.chunks(8) {
             self.single.clear();
             for row in group {
                 widen_single(row, self.shape.dtype, &mut self.single);
             }
-            if one_sum {
-                sequential(&self.single, self.shape.len, &mut self.sums);
-            } else {
-                self.sums.clear();
-                self.sums.extend(self.single.chunks_exact(self.shape.len).map(lanes8));
-            }
+            sequential(&self.single, self.shape.len, &mut self.sums);
             for place in 0..self.sums.len() {
-                let norm = f64::from(self.sums[place].sqrt());
-                self.show(if self.shape.dtype == Dtype::F32 {
-                    norm
-                } else {
-                    self.shape.dtype.decode(self.shape.dtype.encode(norm))
-                });
+                self.show_rounded(self.sums[place].sqrt());
             }
         }
-        self.certain = self.certain.max(self.max_abs_deviation);
+    }
+
+    /// A figure in the tensor's own type.
+    fn show_rounded(&mut self, norm: f32) {
+        let (dtype, norm) = (self.shape.dtype, f64::from(norm));
+        self.show(if dtype == Dtype::F32 { norm } else { dtype.decode(dtype.encode(norm)) });
     }
 
     fn show(&mut self, figure: f64) {
