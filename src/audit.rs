@@ -1,16 +1,24 @@
 //! Headers and scans of many files, as plain Python values.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use unitrow_audit::header::{FileHeader, read_headers as read_all};
 use unitrow_audit::scan::{Decoder, FileScan, Judged, Task, scan as scan_all};
 use unitrow_audit::stats::{DecoderStats, Value};
+use unitrow_audit::watch::Watch;
 use unitrow_norms::Pool;
 use unitrow_tensors::{Defect, Tensor};
 
 use crate::errors::ToPyErr;
+
+/// How long to wait for a result before signals are looked at.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A file's header: its tensors, its metadata, and what is wrong with its structure.
 #[pyclass(frozen, name = "FileHeader", module = "unitrow._native")]
@@ -84,7 +92,7 @@ pub(crate) fn read_headers(
     paths: Vec<PathBuf>,
     jobs: Option<usize>,
 ) -> PyResult<Vec<PyFileHeader>> {
-    let headers = with_pool(py, jobs, |pool| read_all(&paths, pool))?;
+    let headers = watched(py, jobs, None, |pool, _| read_all(&paths, pool))?;
     Ok(headers.into_iter().map(|header| PyFileHeader { header }).collect())
 }
 
@@ -95,13 +103,14 @@ type PyTask<'py> = (Bound<'py, PyFileHeader>, Vec<(usize, usize, Option<usize>)>
 /// Scan files whose headers were read.
 ///
 /// Returns one dictionary per task: `findings`, `values` by tensor name, and for each decoder its figures or the
-/// reason why there are none.
+/// reason why there are none. `progress` is called with the number of bytes done, about ten times a second.
 #[pyfunction]
-#[pyo3(signature = (tasks, jobs=None))]
+#[pyo3(signature = (tasks, jobs=None, progress=None))]
 pub(crate) fn scan<'py>(
     py: Python<'py>,
     tasks: Vec<PyTask<'py>>,
     jobs: Option<usize>,
+    progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let plan: Vec<Task<'_>> = tasks
         .iter()
@@ -114,7 +123,7 @@ pub(crate) fn scan<'py>(
             values: *values,
         })
         .collect();
-    let scans = with_pool(py, jobs, |pool| scan_all(&plan, pool))?;
+    let scans = watched(py, jobs, progress, |pool, watch| scan_all(&plan, pool, watch))?;
     tasks.iter().zip(scans).map(|((header, ..), scan)| file_scan(py, header.get(), scan)).collect()
 }
 
@@ -125,16 +134,45 @@ pub(crate) fn available_threads() -> usize {
 }
 
 /// Run `work` without the GIL, on `jobs` threads or on as many as this process may use.
-fn with_pool<T: Send>(
+///
+/// Waits for it with open ears: `progress` is called with the bytes done every so often, and a signal (Ctrl-C) or an
+/// exception from `progress` ends the work early.
+fn watched<T: Send>(
     py: Python<'_>,
     jobs: Option<usize>,
-    work: impl FnOnce(&Pool) -> T + Send,
+    progress: Option<&Bound<'_, PyAny>>,
+    work: impl FnOnce(&Pool, &Watch) -> T + Send,
 ) -> PyResult<T> {
-    py.detach(|| match jobs {
-        None => Ok(work(Pool::global())),
-        Some(threads) => Pool::new(threads).map(|pool| work(&pool)),
+    let watch = Watch::default();
+    let done = Mutex::new(None);
+    let ready = Condvar::new();
+    let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let result = panic::catch_unwind(AssertUnwindSafe(|| match jobs {
+                None => Ok(work(Pool::global(), &watch)),
+                Some(threads) => Pool::new(threads).map(|pool| work(&pool, &watch)),
+            }));
+            *lock() = Some(result);
+            ready.notify_one();
+        });
+        loop {
+            let result = py.detach(|| {
+                let waited = ready.wait_timeout_while(lock(), PATIENCE, |done| done.is_none());
+                waited.unwrap_or_else(PoisonError::into_inner).0.take()
+            });
+            match result {
+                Some(Ok(result)) => return result.map_err(|error| error.to_py_err(py)),
+                Some(Err(panic)) => panic::resume_unwind(panic),
+                None => {}
+            }
+            let report = || progress.map_or(Ok(()), |call| call.call1((watch.bytes_done(),)).map(drop));
+            if let Err(error) = py.check_signals().and_then(|()| report()) {
+                watch.cancel();
+                return Err(error); // the scope waits for the worker, which stops at its next block
+            }
+        }
     })
-    .map_err(|error| error.to_py_err(py))
 }
 
 fn file_scan<'py>(py: Python<'py>, header: &PyFileHeader, scan: FileScan) -> PyResult<Bound<'py, PyDict>> {

@@ -123,6 +123,24 @@ def test_an_interruption_exits_130(tmp_path):
     assert signal.SIGINT == 2
 
 
+def test_an_interruption_ends_a_scan_that_is_under_way(tmp_path):
+    """The scan runs outside Python: without a look at signals, Ctrl-C would wait for terabytes."""
+    shape = (1 << 14, 1 << 14)
+    header = json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, 1 << 30]}}).encode()
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (1 << 30))
+    code = (
+        "import os, signal, sys, unitrow.auditing as a\n"
+        "def progress(done, total): os.kill(os.getpid(), signal.SIGINT)\n"
+        "try: [a.audit('.', jobs=1, progress=progress) for _ in range(99)]\n"
+        "except KeyboardInterrupt: sys.exit(7)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 def test_a_bug_of_ours_exits_4_and_says_so(tmp_path):
     code = (
         "import unitrow.auditing as a\n"

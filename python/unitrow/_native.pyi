@@ -1,6 +1,6 @@
 """Rust operations behind the `unitrow` package."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, TypedDict, final
 
@@ -52,7 +52,9 @@ def available_threads() -> int: ...
 def codes() -> list[tuple[str, str]]: ...
 def read_headers(paths: Sequence[str | PathLike[str]], jobs: int | None = None) -> list[FileHeader]: ...
 def scan(
-    tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool]], jobs: int | None = None
+    tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool]],
+    jobs: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[FileScan]: ...
 def write_npz(
     path: str | PathLike[str], tensors: Sequence[tuple[str, str, Sequence[int], bytes]]

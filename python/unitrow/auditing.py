@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitrow import _native
@@ -15,7 +16,7 @@ from unitrow.report import AuditReport
 from unitrow.verdict import needs_other_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from unitrow._native import FileScan
     from unitrow.findings import Expect, FailOn
@@ -38,6 +39,7 @@ def audit(
     select: tuple[str, ...] = (),
     ignore: tuple[str, ...] = (),
     run_info: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Audit every checkpoint below some paths: structure, values, and whether decoder rows are unit.
 
@@ -52,6 +54,7 @@ def audit(
         select: Report only findings whose code starts with one of these.
         ignore: Leave out findings whose code starts with one of these.
         run_info: Whether the report says how the run went. Without it, equal input gives equal bytes.
+        progress: Called about ten times a second with the bytes looked at and the bytes known of so far.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -61,7 +64,8 @@ def audit(
     folders, unlisted = find(names)
     rows: list[tuple[dict[str, Any], int]] = [_unlisted(one) for one in unlisted]
     for batch in _batches(folders):
-        rows += _audit_batch(batch, expect, jobs)
+        before = sum(size for _, size in rows)
+        rows += _audit_batch(batch, expect, jobs, _Progress(progress, before))
     for one, _ in rows:
         one["findings"] = [found for found in one["findings"] if wanted(found["code"], select, ignore)]
     checkpoints = sorted((one for one, _ in rows), key=lambda one: (one["root"], one["path"]))
@@ -93,23 +97,38 @@ def _batches(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
         yield batch
 
 
+@dataclass(slots=True)
+class _Progress:
+    """What is told to the caller's `progress` while one batch is scanned."""
+
+    call: Callable[[int, int], None] | None
+    before: int
+    total: int = 0
+
+    def __call__(self, done: int) -> None:
+        if self.call is not None:
+            self.call(self.before + min(done, self.total), self.before + self.total)
+
+
 def _audit_batch(
-    folders: list[FoundFolder], expect: Expect, jobs: int | None
+    folders: list[FoundFolder], expect: Expect, jobs: int | None, progress: _Progress
 ) -> list[tuple[dict[str, Any], int]]:
     paths = [os.path.join(folder.directory, name) for folder in folders for name in folder.files]
     headers = iter(_native.read_headers(paths, jobs))
     plans: list[Plan] = []
     for folder in folders:
         plans += plan_folder(folder, [next(headers) for _ in folder.files], expect)
-    scanned = _scan(plans, jobs)
+    sizes = [sum(header.size for header in plan.headers.values()) for plan in plans]
+    progress.total = sum(sizes)
+    scanned = _scan(plans, jobs, progress)
     _judge_other_axes(plans, scanned, jobs)
     return [
-        (to_checkpoint(plan, found, expect), sum(header.size for header in plan.headers.values()))
-        for plan, found in zip(plans, scanned, strict=True)
+        (to_checkpoint(plan, found, expect), size)
+        for plan, found, size in zip(plans, scanned, sizes, strict=True)
     ]
 
 
-def _scan(plans: list[Plan], jobs: int | None) -> list[Scanned]:
+def _scan(plans: list[Plan], jobs: int | None, progress: _Progress) -> list[Scanned]:
     """Scan every sound checkpoint once: values of all tensors, rows of the decoders."""
     tasks, owners = [], []
     results = [Scanned() for _ in plans]
@@ -124,7 +143,7 @@ def _scan(plans: list[Plan], jobs: int | None) -> list[Scanned]:
                     wanted_here.append((place, (tensor[0], decoder.reduce_axis, None)))
             tasks.append((header, [request for _, request in wanted_here], True))
             owners.append((result, file, [place for place, _ in wanted_here]))
-    for (result, file, places), scan in zip(owners, _native.scan(tasks, jobs), strict=True):
+    for (result, file, places), scan in zip(owners, _native.scan(tasks, jobs, progress), strict=True):
         result.add(file, places, scan)
     return results
 

@@ -11,3 +11,4 @@ pub mod scan;
 pub mod stats;
 pub mod values;
 pub mod view;
+pub mod watch;

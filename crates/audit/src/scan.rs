@@ -12,6 +12,7 @@ use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES, PANEL_BYTES};
 use crate::stats::{DecoderScan, DecoderShape, DecoderStats, Finish, ScanError};
 use crate::values::{Values, look, norm_dtype};
 use crate::view::{Block, View};
+use crate::watch::Watch;
 
 /// A tensor whose rows are to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,17 +60,22 @@ pub enum Judged {
 ///
 /// Never fails: a file that cannot be read to its end has a finding that says so, and no statistics.
 #[must_use]
-pub fn scan(tasks: &[Task<'_>], pool: &Pool) -> Vec<FileScan> {
-    pool.install(|| tasks.par_iter().map(scan_file).collect())
+pub fn scan(tasks: &[Task<'_>], pool: &Pool, watch: &Watch) -> Vec<FileScan> {
+    pool.install(|| tasks.par_iter().map(|task| scan_file(task, watch)).collect())
 }
 
-fn scan_file(task: &Task<'_>) -> FileScan {
+fn scan_file(task: &Task<'_>, watch: &Watch) -> FileScan {
     let Some(table) = &task.header.table else { return FileScan::default() };
-    match open_again(task.header).and_then(|source| scan_open(task, table, &source)) {
+    let scanned = open_again(task.header).and_then(|source| {
+        let scan = FileScan { values: vec![None; table.tensors.len()], ..FileScan::default() };
+        Scanner { table, source, watch, scan }.run(task)
+    });
+    match scanned {
         Ok(scan) => scan,
         Err(Failure::Defect(defect)) => failed(task, *defect),
         Err(Failure::Read(error)) => failed(task, error.defect()),
         Err(Failure::Scan(error)) => failed(task, Defect::new(FS_IO, error.to_string())),
+        Err(Failure::Cancelled) => failed(task, Defect::new(FS_IO, "the scan was cancelled")),
     }
 }
 
@@ -77,6 +83,7 @@ enum Failure {
     Defect(Box<Defect>),
     Read(Error),
     Scan(ScanError),
+    Cancelled,
 }
 
 impl From<ScanError> for Failure {
@@ -107,33 +114,12 @@ fn open_again(header: &FileHeader) -> Result<Source, Failure> {
     }
 }
 
-fn scan_open(task: &Task<'_>, table: &Table, source: &Source) -> Result<FileScan, Failure> {
-    let mut scan = FileScan { values: vec![None; table.tensors.len()], ..FileScan::default() };
-    for &decoder in &task.decoders {
-        let judged = scan_decoder(table, source, decoder, task.values, &mut scan)?;
-        scan.decoders.push(judged);
-    }
-    if task.values {
-        for tensor in &table.tensors {
-            scan.defects.extend(unitrow_tensors::check_crc(source, tensor)?);
-        }
-        for (index, tensor) in table.tensors.iter().enumerate() {
-            if scan.values[index].is_none() {
-                let values = scan_values(source, tensor, &mut scan.defects)?;
-                scan.values[index] = Some(values);
-            }
-        }
-        for (tensor, values) in table.tensors.iter().zip(&scan.values) {
-            let start = read::stored_at(tensor).map(|(offset, _)| offset);
-            if let Some(values) = values {
-                scan.defects.extend(values.findings(&tensor.name, tensor.dtype, start));
-            }
-        }
-    }
-    if source.changed()? {
-        return Err(changed("the file changed while it was read"));
-    }
-    Ok(scan)
+/// One open file, and what is known about it so far.
+struct Scanner<'a> {
+    table: &'a Table,
+    source: Source,
+    watch: &'a Watch,
+    scan: FileScan,
 }
 
 fn changed(message: &str) -> Failure {
@@ -142,108 +128,149 @@ fn changed(message: &str) -> Failure {
     ))
 }
 
-/// Measure a decoder's rows; its values are counted on the way where they are wanted.
-fn scan_decoder(
-    table: &Table,
-    source: &Source,
-    decoder: Decoder,
-    values: bool,
-    scan: &mut FileScan,
-) -> Result<Judged, Failure> {
-    let Some(tensor) = table.tensors.get(decoder.tensor) else {
-        return Ok(Judged::Not("there is no such tensor"));
-    };
-    let Some(dtype) = norm_dtype(tensor.dtype) else {
-        return Ok(Judged::Not("norms are not defined for this dtype"));
-    };
-    let Some(view) = View::along(tensor, decoder.reduce_axis) else {
-        return Ok(Judged::Not("the tensor has no such axis"));
-    };
+impl Scanner<'_> {
+    fn run(mut self, task: &Task<'_>) -> Result<FileScan, Failure> {
+        for &decoder in &task.decoders {
+            let judged = self.decoder(decoder, task.values)?;
+            self.scan.decoders.push(judged);
+        }
+        if task.values {
+            self.all_values()?;
+        }
+        if self.source.changed()? {
+            return Err(changed("the file changed while it was read"));
+        }
+        Ok(self.scan)
+    }
+
+    /// Look at the values of the tensors that were not looked at as decoders, and say what is wrong with any.
+    fn all_values(&mut self) -> Result<(), Failure> {
+        for (index, tensor) in self.table.tensors.iter().enumerate() {
+            self.scan.defects.extend(unitrow_tensors::check_crc(&self.source, tensor)?);
+            if self.scan.values[index].is_none() {
+                self.scan.values[index] = Some(self.values(tensor)?);
+            }
+        }
+        for (tensor, values) in self.table.tensors.iter().zip(&self.scan.values) {
+            let start = read::stored_at(tensor).map(|(offset, _)| offset);
+            if let Some(values) = values {
+                self.scan.defects.extend(values.findings(&tensor.name, tensor.dtype, start));
+            }
+        }
+        Ok(())
+    }
+
+    /// Measure a decoder's rows; its values are counted on the way where they are wanted.
+    fn decoder(&mut self, decoder: Decoder, values: bool) -> Result<Judged, Failure> {
+        let Some(tensor) = self.table.tensors.get(decoder.tensor) else {
+            return Ok(Judged::Not("there is no such tensor"));
+        };
+        let (shape, view) = match rows_of(tensor, decoder) {
+            Ok(rows) => rows,
+            Err(reason) => return Ok(Judged::Not(reason)),
+        };
+        let item = shape.dtype.size_bytes();
+        let blocks = view.blocks(item, if view.inner > 1 { PANEL_BYTES } else { BLOCK_BYTES }, shape.rows);
+        let wants_values = values && decoder.max_rows.is_none() && self.scan.values[decoder.tensor].is_none();
+        let seen = Mutex::new(wants_values.then(Values::default));
+        let mut rows_scan = DecoderScan::new(shape);
+        loop {
+            let counting = wants_values && self.scan.values[decoder.tensor].is_none();
+            let measure = |block: Block, bytes: &[u8]| -> Result<(), Failure> {
+                self.step(bytes)?;
+                if counting {
+                    let values = look(tensor.dtype, bytes, |offset| in_tensor(view, block, item, offset));
+                    if let Some(seen) = seen.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                        seen.merge(&values);
+                    }
+                }
+                Ok(rows_scan.rows(block.first_row, bytes)?)
+            };
+            if let Some((start, _)) = read::stored_at(tensor) {
+                blocks.par_iter().try_for_each(|&block| {
+                    read::with_rows(&self.source, tensor, start, view, block, |bytes| measure(block, bytes))?
+                })?;
+            } else {
+                let mut outcome = Ok(());
+                let damage = read::stream_rows(&self.source, tensor, view, &blocks, |block, bytes| {
+                    if outcome.is_ok() {
+                        outcome = measure(block, bytes);
+                    }
+                })?;
+                outcome?;
+                if damage.is_some() {
+                    self.scan.defects.extend(damage);
+                    return Ok(Judged::Not("its compressed data is damaged"));
+                }
+            }
+            if let Some(values) = seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                self.scan.values[decoder.tensor] = Some(values);
+            }
+            match rows_scan.finish()? {
+                Finish::Stats(stats) => return Ok(Judged::Stats(stats)),
+                Finish::Again(next) => rows_scan = next,
+            }
+        }
+    }
+
+    /// Look at all values of a tensor.
+    fn values(&mut self, tensor: &Tensor) -> Result<Values, Failure> {
+        let mut all = Values::default();
+        if let Some((start, len)) = read::stored_at(tensor) {
+            // Blocks are a multiple of every item size, so that no element is cut.
+            let offsets: Vec<u64> = (0..len).step_by(BLOCK_BYTES).collect();
+            let looked: Vec<Values> = offsets
+                .par_iter()
+                .map(|&at| {
+                    let count = usize::try_from(len - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+                    read::with_bytes(&self.source, tensor, start + at, count, |bytes| {
+                        self.step(bytes)?;
+                        Ok(look(tensor.dtype, bytes, |offset| at + offset))
+                    })?
+                })
+                .collect::<Result<_, Failure>>()?;
+            looked.iter().for_each(|seen| all.merge(seen));
+            return Ok(all);
+        }
+        let Some(view) = View::flat(tensor) else { return Ok(all) };
+        let item = read::item_bytes(tensor).max(1);
+        let blocks = view.blocks(item, BLOCK_BYTES, usize::MAX);
+        let mut outcome = Ok(());
+        let damage = read::stream_rows(&self.source, tensor, view, &blocks, |block, bytes| {
+            let at = (block.first_row * item) as u64;
+            outcome = self.step(bytes);
+            all.merge(&look(tensor.dtype, bytes, |offset| at + offset));
+        })?;
+        outcome?;
+        self.scan.defects.extend(damage);
+        Ok(all)
+    }
+
+    /// Tell the watch about a block, and end here if it says so.
+    fn step(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.watch.add(bytes.len());
+        if self.watch.is_cancelled() { Err(Failure::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The rows that are to be measured, or why there are none.
+fn rows_of(tensor: &Tensor, decoder: Decoder) -> Result<(DecoderShape, View), &'static str> {
+    let dtype = norm_dtype(tensor.dtype).ok_or("norms are not defined for this dtype")?;
+    let view = View::along(tensor, decoder.reduce_axis).ok_or("the tensor has no such axis")?;
     if view.rows() == 0 || view.len == 0 {
-        return Ok(Judged::Not("the tensor has no elements"));
+        return Err("the tensor has no elements");
     }
     if view.len.saturating_mul(dtype.size_bytes()) > MAX_ROW_BYTES {
-        return Ok(Judged::Not("its rows are too long to be a decoder's"));
+        return Err("its rows are too long to be a decoder's");
     }
     let rows = view.rows().min(decoder.max_rows.unwrap_or(usize::MAX));
-    let shape = DecoderShape { dtype, rows, len: view.len, strided: view.inner > 1 };
-    let item = dtype.size_bytes();
-    let blocks = view.blocks(item, if view.inner > 1 { PANEL_BYTES } else { BLOCK_BYTES }, rows);
-    let wants_values = values && decoder.max_rows.is_none() && scan.values[decoder.tensor].is_none();
-    let mut rows_scan = DecoderScan::new(shape);
-    let mut first_pass = wants_values;
-    loop {
-        let seen = Mutex::new(Values::default());
-        let measure = |block: Block, bytes: &[u8]| -> Result<(), ScanError> {
-            if first_pass {
-                let values = look(tensor.dtype, bytes, |offset| in_tensor(view, block, item, offset));
-                seen.lock().unwrap_or_else(PoisonError::into_inner).merge(&values);
-            }
-            rows_scan.rows(block.first_row, bytes)
-        };
-        if let Some((start, _)) = read::stored_at(tensor) {
-            blocks.par_iter().try_for_each(|&block| {
-                read::with_rows(source, tensor, start, view, block, |bytes| measure(block, bytes))?
-                    .map_err(Failure::from)
-            })?;
-        } else {
-            let mut outcome = Ok(());
-            let damage = read::stream_rows(source, tensor, view, &blocks, |block, bytes| {
-                if outcome.is_ok() {
-                    outcome = measure(block, bytes);
-                }
-            })?;
-            outcome?;
-            if damage.is_some() {
-                scan.defects.extend(damage);
-                return Ok(Judged::Not("its compressed data is damaged"));
-            }
-        }
-        if first_pass {
-            scan.values[decoder.tensor] = Some(seen.into_inner().unwrap_or_else(PoisonError::into_inner));
-            first_pass = false;
-        }
-        match rows_scan.finish()? {
-            Finish::Stats(stats) => return Ok(Judged::Stats(stats)),
-            Finish::Again(next) => rows_scan = next,
-        }
-    }
+    Ok((DecoderShape { dtype, rows, len: view.len, strided: view.inner > 1 }, view))
 }
 
 /// Where an element of a gathered block lies in its tensor, in bytes.
 fn in_tensor(view: View, block: Block, item: usize, offset: u64) -> u64 {
-    let element = offset as usize / item;
+    let element = usize::try_from(offset).unwrap_or(usize::MAX) / item;
     let (row, along) = (block.first_row + element / view.len, element % view.len);
     let inner = view.inner.max(1);
     (((row / inner * view.len + along) * inner + row % inner) * item) as u64
-}
-
-fn scan_values(source: &Source, tensor: &Tensor, defects: &mut Vec<Defect>) -> Result<Values, Failure> {
-    let mut all = Values::default();
-    if let Some((start, len)) = read::stored_at(tensor) {
-        // A multiple of every item size, so that no element is cut.
-        let offsets: Vec<u64> = (0..len).step_by(BLOCK_BYTES).collect();
-        let looked: Vec<Values> = offsets
-            .par_iter()
-            .map(|&at| {
-                let count = (len - at).min(BLOCK_BYTES as u64) as usize;
-                read::with_bytes(source, tensor, start + at, count, |bytes| {
-                    look(tensor.dtype, bytes, |offset| at + offset)
-                })
-            })
-            .collect::<Result<_, Error>>()?;
-        looked.iter().for_each(|seen| all.merge(seen));
-        return Ok(all);
-    }
-    // Compressed: a row is as good a unit as any, and memory stays bounded by a block.
-    let item = read::item_bytes(tensor).max(1);
-    let elements = tensor.shape.iter().product::<u64>() as usize;
-    let view = View { outer: elements, len: 1, inner: 1 };
-    let blocks = view.blocks(item, BLOCK_BYTES, usize::MAX);
-    let damage = read::stream_rows(source, tensor, view, &blocks, |block, bytes| {
-        let at = (block.first_row * item) as u64;
-        all.merge(&look(tensor.dtype, bytes, |offset| at + offset));
-    })?;
-    defects.extend(damage);
-    Ok(all)
 }

@@ -43,6 +43,11 @@ impl View {
         })
     }
 
+    /// Every element a row of its own: for looking at values in the order of the bytes.
+    pub(crate) fn flat(tensor: &Tensor) -> Option<Self> {
+        Some(Self { outer: usize::try_from(tensor.elements()).ok()?, len: 1, inner: 1 })
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(self) -> usize {

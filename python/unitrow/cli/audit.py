@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from unitrow.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @click.command("audit")
@@ -59,15 +64,17 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
 
         started = time.perf_counter()
         try:
-            report = audit(
-                *paths,
-                expect=expect,  # type: ignore[arg-type]  # click has checked the choice
-                fail_on=fail_on,  # type: ignore[arg-type]
-                jobs=jobs,
-                select=_codes(select),
-                ignore=_codes(ignore),
-                run_info=not no_run_info,
-            )
+            with _progress(shown=not quiet and sys.stderr.isatty()) as progress:
+                report = audit(
+                    *paths,
+                    expect=expect,  # type: ignore[arg-type]  # click has checked the choice
+                    fail_on=fail_on,  # type: ignore[arg-type]
+                    jobs=jobs,
+                    select=_codes(select),
+                    ignore=_codes(ignore),
+                    run_info=not no_run_info,
+                    progress=progress,
+                )
         except FileNotFoundError as error:
             output.fail_usage(f"path does not exist: {error.filename}")
         if quiet and target is None:
@@ -86,6 +93,21 @@ command.help = """Norms, values and structure of every checkpoint below PATHS.
 
 Exit: 0 clean; 1 findings at or above --fail-on; 2 usage, or a path that does not exist; 3 nothing audited,
 or something unreadable or undecided; 4 internal error; 130 interrupted."""
+
+
+@contextlib.contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr that goes away when it is done; nothing where stderr is no terminal."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
