@@ -1,4 +1,5 @@
 //! The Python binding: convert, release the GIL, call, wrap.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 extracts arguments by value")]
 use pyo3::prelude::*;
 
 mod arrays;

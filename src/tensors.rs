@@ -28,8 +28,8 @@ impl MappedFile {
     /// Map a file and validate its header.
     ///
     /// Raises:
-    ///     OSError: The file cannot be read.
-    ///     FormatError: Its structure is not what its format demands.
+    ///     `OSError`: The file cannot be read.
+    ///     `FormatError`: Its structure is not what its format demands.
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let opened = py.detach(|| {
@@ -76,9 +76,14 @@ impl MappedFile {
     /// Rows come in the order of the bytes: for a tensor in Fortran order, that of the reversed shape.
     ///
     /// Raises:
-    ///     ArrayTypeError: Norms are not defined for the tensor's dtype.
-    ///     ArrayError: There is no such axis, or elements are compressed or big-endian.
-    fn row_norms<'py>(&self, py: Python<'py>, index: usize, axis: usize) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    ///     `ArrayTypeError`: Norms are not defined for the tensor's dtype.
+    ///     `ArrayError`: There is no such axis, or elements are compressed or big-endian.
+    fn row_norms<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+        axis: usize,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let Some(tensor) = self.table.tensors.get(index) else {
             return Err(pyo3::exceptions::PyIndexError::new_err(index));
         };
@@ -107,7 +112,7 @@ impl MappedFile {
     /// The bytes of a tensor by its index: mapped where they are stored, inflated where they are compressed.
     ///
     /// Raises:
-    ///     FormatError: The compressed bytes are damaged.
+    ///     `FormatError`: The compressed bytes are damaged.
     fn bytes<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
         let Some(tensor) = self.table.tensors.get(index) else {
             return Err(pyo3::exceptions::PyIndexError::new_err(index));
@@ -140,9 +145,11 @@ impl MappedFile {
 /// `(name, dtype, shape, little-endian row-major bytes)` of a tensor to write.
 type Part = (String, String, Vec<u64>, pyo3::pybacked::PyBackedBytes);
 
+/// The same as the writers take it.
+type Borrowed<'a> = (&'a str, Dtype, &'a [u64], &'a [u8]);
+
 /// Write a safetensors file: to a temporary file, synced, renamed.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
 pub(crate) fn write_safetensors(
     py: Python<'_>,
     path: PathBuf,
@@ -156,7 +163,6 @@ pub(crate) fn write_safetensors(
 
 /// Write an uncompressed npz file: to a temporary file, synced, renamed.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
 pub(crate) fn write_npz(py: Python<'_>, path: PathBuf, tensors: Vec<Part>) -> PyResult<()> {
     let parts = parts(py, &path, &tensors)?;
     py.detach(|| unitrow_tensors::write_npz(&path, &parts)).map_err(|error| error.to_py_err(py))
@@ -173,7 +179,7 @@ fn parts<'a>(
     py: Python<'_>,
     path: &Path,
     tensors: &'a [Part],
-) -> PyResult<Vec<(&'a str, Dtype, &'a [u64], &'a [u8])>> {
+) -> PyResult<Vec<Borrowed<'a>>> {
     let part = |(name, dtype, shape, bytes): &'a Part| match Dtype::from_name(dtype) {
         Some(known) => Ok((name.as_str(), known, shape.as_slice(), &**bytes)),
         None => Err(Class::Format.error(

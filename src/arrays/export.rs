@@ -38,7 +38,6 @@ impl MappedBytes {
 
     /// # Safety
     /// Called by Python with a view to fill.
-    #[expect(clippy::needless_pass_by_value, reason = "the signature that the slot asks for")]
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         if view.is_null() {
             return Err(PyBufferError::new_err("there is no view to fill"));

@@ -166,7 +166,7 @@ pub(crate) fn item_bytes(tensor: &Tensor) -> usize {
 pub(crate) fn stored_at(tensor: &Tensor) -> Option<(u64, u64)> {
     match tensor.storage {
         Storage::Stored { offset, len, .. } => Some((offset, len)),
-        _ => None,
+        Storage::Deflated { .. } => None,
     }
 }
 

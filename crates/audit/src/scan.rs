@@ -229,7 +229,9 @@ impl Scanner<'_> {
                     })?
                 })
                 .collect::<Result<_, Failure>>()?;
-            looked.iter().for_each(|seen| all.merge(seen));
+            for seen in &looked {
+                all.merge(seen);
+            }
             return Ok(all);
         }
         let Some(view) = View::flat(tensor) else { return Ok(all) };

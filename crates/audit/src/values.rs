@@ -88,7 +88,7 @@ impl Values {
             if count == 0 {
                 continue;
             }
-            let item = u64::from(dtype.bits() / 8).max(1);
+            let item = (dtype.bits() / 8).max(1);
             let place =
                 offset.map_or(String::new(), |offset| format!(", for example element {}", offset / item));
             let boolean = code.name == V_BAD_BOOL.name;
@@ -116,7 +116,7 @@ fn counts_of(dtype: Dtype, bytes: &[u8]) -> Option<Counts> {
         Dtype::C64 => Some(unitrow_norms::value_counts(bytes, unitrow_norms::Dtype::F32)),
         // A scale of eight exponent bits: one code is NaN, every other a power of two.
         Dtype::F8E8M0 => Some(Counts {
-            nan: bytes.iter().filter(|&&byte| byte == 0xff).count() as u64,
+            nan: bytes.iter().map(|&byte| u64::from(byte == 0xff)).sum(),
             ..Counts::default()
         }),
         _ => None,
