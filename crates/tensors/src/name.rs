@@ -1,7 +1,6 @@
 //! Names from files: untrusted, so escaped for people and examined for traps.
 
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hasher};
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -76,18 +75,39 @@ pub(crate) fn hazards(name: &str) -> Vec<&'static str> {
     found
 }
 
-/// The letters, digits and separators of ordinary names, none of which is a hazard in any order but those excluded.
+/// Whether a name holds only letters, digits and the separators of ordinary names, in no order that is a hazard; some
+/// harmless names are not plain.
 fn is_plain(name: &[u8]) -> bool {
-    let Some(first) = name.first() else { return false };
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/');
-    *first != b'-'
-        && *first != b'/'
-        && name.iter().all(plain)
-        && !name.windows(2).any(|pair| pair == b"..")
-        && !(name.len() <= 16
-            && name.contains(&b'_')
-            && name.to_ascii_lowercase().windows(4).any(|w| w == b"meta"))
+    let (mut odd, mut letters, mut former) = (0, 0, 0);
+    for &byte in name {
+        let class = CLASSES[usize::from(byte)];
+        odd += usize::from(class == ODD) + usize::from(byte == b'.' && former == b'.');
+        letters += usize::from(class == LETTER);
+        former = byte;
+    }
+    // What resembles the metadata's key has its eight letters, give or take one.
+    let like_metadata = (7..=9).contains(&letters) && name.contains(&b'_');
+    odd == 0 && !like_metadata && name.first().is_some_and(u8::is_ascii_alphanumeric)
 }
+
+const ODD: u8 = 0;
+const SEPARATOR: u8 = 1;
+const LETTER: u8 = 2;
+
+/// What each byte is in a plain name; digits count as letters.
+const CLASSES: [u8; 256] = {
+    let mut classes = [ODD; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        classes[byte as usize] = match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            b'_' | b'.' | b'-' | b'/' => SEPARATOR,
+            _ => ODD,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 /// Why one character is a hazard anywhere in a name.
 fn character_hazard(character: char) -> Option<&'static str> {
@@ -157,13 +177,6 @@ pub(crate) fn fold(name: &str) -> String {
         return name.to_ascii_lowercase();
     }
     name.nfc().flat_map(char::to_lowercase).nfc().collect()
-}
-
-/// A hash that confusable names share.
-pub(crate) fn hash_folded(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(fold(name).as_bytes());
-    hasher.finish()
 }
 
 /// A name in the composed form.

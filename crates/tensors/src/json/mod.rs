@@ -7,7 +7,7 @@
 mod keys;
 mod unescape;
 
-pub(crate) use keys::{Keys, hash};
+pub(crate) use keys::Keys;
 
 use std::cmp::Ordering;
 
@@ -25,11 +25,36 @@ pub(crate) struct Stop {
     pub(crate) message: Option<&'static str>,
 }
 
-/// A string's position, between its quotes. Its escapes are known to be well formed.
+/// A string's place, between its quotes. Its escapes are known to be well formed.
+///
+/// Eight bytes, ordered by position: a header can hold a string in two bytes, and the highest bit of a length that
+/// never reaches it says whether there are escapes at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
+    start: u32,
+    len: u32,
+}
+
+const ESCAPED: u32 = 1 << 31;
+
+impl Text {
+    #[expect(clippy::cast_possible_truncation, reason = "a text has fewer than 2^31 bytes")]
+    fn new(start: usize, end: usize, escaped: bool) -> Self {
+        Self { start: start as u32, len: (end - start) as u32 | if escaped { ESCAPED } else { 0 } }
+    }
+
+    /// Where it begins in the text, in bytes.
+    pub(crate) fn start(self) -> u32 {
+        self.start
+    }
+
+    fn is_escaped(self) -> bool {
+        self.len & ESCAPED != 0
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..(self.start + (self.len & !ESCAPED)) as usize
+    }
 }
 
 /// A number's literal.
@@ -77,16 +102,26 @@ impl Kind {
 /// Called with each key that stands a second time in its object.
 pub(crate) type Twin<'t> = &'t mut dyn FnMut(&Reader<'_>, Text);
 
-/// A position in a text of at most 2^32 - 1 bytes.
+/// A position in a text of fewer than 2^31 bytes.
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
+    /// The same bytes where they are UTF-8, so that no string is examined twice.
+    utf8: Option<&'a str>,
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
-        debug_assert!(u32::try_from(bytes.len()).is_ok(), "positions are kept in 32 bits");
-        Self { bytes, at }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        debug_assert!(bytes.len() < ESCAPED as usize, "lengths are kept in 31 bits");
+        Self { bytes, utf8: std::str::from_utf8(bytes).ok(), at: 0 }
+    }
+
+    /// The first byte that is not UTF-8.
+    pub(crate) fn not_utf8(&self) -> Option<usize> {
+        match self.utf8 {
+            Some(_) => None,
+            None => std::str::from_utf8(self.bytes).err().map(|error| error.valid_up_to()),
+        }
     }
 
     pub(crate) fn at(&self) -> usize {
@@ -170,20 +205,23 @@ impl<'a> Reader<'a> {
     }
 
     /// A string, whose opening quote was seen.
-    #[expect(clippy::cast_possible_truncation, reason = "a text has at most 2^32 - 1 bytes")]
     pub(crate) fn string(&mut self) -> Result<Text, Stop> {
         self.at += 1;
-        let start = self.at as u32;
+        let start = self.at;
+        let mut escaped = false;
         loop {
+            self.at += plain_len(&self.bytes[self.at..]);
             match self.byte() {
                 Some(b'"') => {
-                    let end = self.at as u32;
+                    let text = Text::new(start, self.at, escaped);
                     self.at += 1;
-                    return Ok(Text { start, end });
+                    return Ok(text);
                 }
-                Some(b'\\') => self.escape()?,
-                Some(0..=0x1f) => return self.stop("a raw control character in a string"),
-                Some(_) => self.at += 1,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return self.stop("a raw control character in a string"),
                 None => return self.stop("the text ends inside a string"),
             }
         }
@@ -262,6 +300,24 @@ impl<'a> Reader<'a> {
         Ok(Number(literal))
     }
 
+    /// A number, whose first byte was seen, if it is a plain integer literal from 0 to 2^64 - 1.
+    pub(crate) fn integer(&mut self) -> Result<Option<u64>, Stop> {
+        // Sizes and offsets have up to 19 digits, which cannot overflow, and end at a comma or a bracket.
+        let (mut value, mut len) = (0_u64, 0);
+        for byte in self.bytes[self.at..].iter().take(20) {
+            match byte {
+                b'0'..=b'9' if len < 19 => value = value * 10 + u64::from(byte - b'0'),
+                b',' | b']' if len == 1 || (len > 1 && self.bytes[self.at] != b'0') => {
+                    self.at += len;
+                    return Ok(Some(value));
+                }
+                _ => break,
+            }
+            len += 1;
+        }
+        self.number().map(Number::as_u64)
+    }
+
     fn digits(&mut self) -> Result<(), Stop> {
         let start = self.at;
         while let Some(b'0'..=b'9') = self.byte() {
@@ -301,7 +357,7 @@ impl<'a> Reader<'a> {
                 let mut more = self.open(b'}');
                 while more {
                     let key = self.key()?;
-                    keys.push(hash(self.raw(key)), key);
+                    keys.push(self, key);
                     self.skip(depth + 1, twin)?;
                     more = self.more(b'}')?;
                 }
@@ -330,31 +386,79 @@ impl<'a> Reader<'a> {
 
     /// A string as the file spells it.
     pub(crate) fn raw(&self, text: Text) -> &'a [u8] {
-        &self.bytes[text.start as usize..text.end as usize]
+        &self.bytes[text.range()]
     }
 
     /// A string's meaning; bytes that are not UTF-8 become U+FFFD.
     pub(crate) fn text(&self, text: Text) -> String {
-        let raw = self.raw(text);
-        if raw.contains(&b'\\') {
-            let bytes: Vec<u8> = Unescape::new(raw).collect();
+        if text.is_escaped() {
+            let bytes: Vec<u8> = Unescape::new(self.raw(text)).collect();
             return String::from_utf8_lossy(&bytes).into_owned();
         }
-        String::from_utf8_lossy(raw).into_owned()
+        match self.utf8.and_then(|utf8| utf8.get(text.range())) {
+            Some(text) => text.to_owned(),
+            None => String::from_utf8_lossy(self.raw(text)).into_owned(),
+        }
     }
 
-    /// Whether a string means `expected`.
-    pub(crate) fn means(&self, text: Text, expected: &[u8]) -> bool {
+    /// The one of `words` that a string means.
+    pub(crate) fn find(&self, text: Text, words: &[&str]) -> Option<usize> {
         let raw = self.raw(text);
-        raw == expected || (raw.contains(&b'\\') && Unescape::new(raw).eq(expected.iter().copied()))
+        words.iter().position(|word| {
+            raw == word.as_bytes() || (text.is_escaped() && Unescape::new(raw).eq(word.bytes()))
+        })
     }
 
     /// Orders two strings by their meaning, without building them.
     pub(crate) fn compare(&self, left: Text, right: Text) -> Ordering {
+        let escaped = left.is_escaped() || right.is_escaped();
         let (left, right) = (self.raw(left), self.raw(right));
-        if left.contains(&b'\\') || right.contains(&b'\\') {
-            return Unescape::new(left).cmp(Unescape::new(right));
+        if escaped { Unescape::new(left).cmp(Unescape::new(right)) } else { left.cmp(right) }
+    }
+}
+
+/// How many bytes come before the first quote, backslash or control character, or the end.
+///
+/// Eight bytes at a time: subtracting 1 from each byte of a word borrows into a byte's highest bit where the byte was
+/// zero, which finds equal bytes by exclusive or, and subtracting 0x20 finds the control characters. A borrow can also
+/// reach the byte above one that was found, never one below, so the lowest mark is always right.
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHS: u64 = ONES << 7;
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (quotes | backslashes | controls) & HIGHS;
+        if found != 0 {
+            return 8 * index + found.trailing_zeros() as usize / 8;
         }
-        left.cmp(right)
+    }
+    let tail = rest.iter().take_while(|&&byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
+    8 * words.len() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_len;
+
+    #[test]
+    fn plain_len_agrees_with_a_loop() {
+        for special in 0..=255_u8 {
+            for at in 0..20 {
+                for filler in [b'a', 0x80, 0xff, b' ', b'!', b'#', b']', 0x7f] {
+                    let mut bytes = vec![filler; 20];
+                    bytes[at] = special;
+                    let expected = if matches!(special, b'"' | b'\\' | 0..=0x1f) { at } else { 20 };
+                    assert_eq!(plain_len(&bytes), expected, "{special:#x} at {at} among {filler:#x}");
+                    bytes[19 - at] = b'"';
+                    let expected = expected.min(19 - at);
+                    assert_eq!(plain_len(&bytes), expected, "{special:#x} at {at} among {filler:#x}");
+                }
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::code;
 use crate::defect::{Defect, Defects};
 use crate::dtype::Dtype;
-use crate::json::{Keys, Kind, Reader, Stop, Text, hash};
+use crate::json::{Keys, Kind, Reader, Stop, Text};
 use crate::name::quote;
 use crate::safetensors::header::{Claim, Header, duplicate_key, in_file};
 use crate::table::{Storage, Tensor};
@@ -44,7 +44,7 @@ pub(crate) fn read(
     header: &mut Header,
     defects: &mut Defects,
 ) -> Result<(), Stop> {
-    let owner = Owner { name: &name, at: in_file(key.start as usize) };
+    let owner = Owner { name: &name, at: in_file(key.start() as usize) };
     let kind = reader.kind()?;
     if kind != Kind::Object {
         let at = in_file(reader.at());
@@ -101,7 +101,7 @@ pub(crate) fn read(
     // A header has at most 10^8 bytes, so that positions and counts fit 32 bits.
     let index = u32::try_from(header.tensors.len()).unwrap_or(u32::MAX);
     header.claims.push(Claim { begin, end, tensor: Some(index) });
-    header.at.push(key.start);
+    header.at.push(key.start());
     header.tensors.push(Tensor {
         name,
         dtype,
@@ -120,7 +120,7 @@ fn fields(reader: &mut Reader<'_>, owner: &Owner<'_>, defects: &mut Defects) -> 
     let mut more = reader.open(b'}');
     while more {
         let key = reader.key()?;
-        let known = NAMES.iter().position(|name| reader.means(key, name.as_bytes()));
+        let known = reader.find(key, &NAMES);
         if let Some(known) = known
             && std::mem::replace(&mut fields.seen[known], true)
         {
@@ -131,12 +131,12 @@ fn fields(reader: &mut Reader<'_>, owner: &Owner<'_>, defects: &mut Defects) -> 
             Some(1) => fields.shape = shape(reader, owner, defects)?,
             Some(_) => fields.offsets = offsets(reader, owner, defects)?,
             None => {
-                others.push(hash(reader.raw(key)), key);
+                others.push(reader, key);
                 defects.add(code::ST_EXTRA_FIELD, || {
                     let field = quote(&reader.text(key));
                     owner
                         .defect(code::ST_EXTRA_FIELD, &format!("its entry has a field {field}"))
-                        .at(in_file(key.start as usize))
+                        .at(in_file(key.start() as usize))
                         .expected("dtype, shape and data_offsets", field)
                 });
                 reader.skip(2, &mut |reader, key| duplicate_key(reader, key, defects))?;
@@ -153,7 +153,9 @@ fn dtype(reader: &mut Reader<'_>, owner: &Owner<'_>, defects: &mut Defects) -> R
     let start = reader.at();
     if kind == Kind::String {
         let text = reader.string()?;
-        let known = Dtype::SAFETENSORS.iter().find(|dtype| reader.means(text, dtype.name().as_bytes()));
+        let known = std::str::from_utf8(reader.raw(text)).ok().and_then(Dtype::from_name);
+        // Escapes inside the word are legal JSON; nobody writes them, so only then is the word built.
+        let known = known.or_else(|| Dtype::from_name(&reader.text(text)));
         if known.is_none() {
             defects.add(code::ST_BAD_DTYPE, || {
                 owner
@@ -163,7 +165,7 @@ fn dtype(reader: &mut Reader<'_>, owner: &Owner<'_>, defects: &mut Defects) -> R
                     .hint("the file may be of a newer format: its size was not judged by this dtype")
             });
         }
-        return Ok(known.copied());
+        return Ok(known);
     }
     reader.skip(2, &mut |reader, key| duplicate_key(reader, key, defects))?;
     // A structure in place of the word is not an entry of this format at all; a bare value is a wrong word.
@@ -175,40 +177,45 @@ fn dtype(reader: &mut Reader<'_>, owner: &Owner<'_>, defects: &mut Defects) -> R
     Ok(None)
 }
 
-/// A list of integers, or the first of its members that is none.
-enum List {
-    Integers(Vec<u64>),
-    Odd { at: usize, found: String },
+/// What was found in place of a list of integers, or in it.
+struct Odd {
+    at: usize,
+    found: String,
 }
 
-fn list(reader: &mut Reader<'_>, defects: &mut Defects) -> Result<List, Stop> {
+/// Reads a list and hands its integers to `take`; gives the first thing that does not belong, and how many members
+/// there are.
+fn list(
+    reader: &mut Reader<'_>,
+    defects: &mut Defects,
+    mut take: impl FnMut(u64),
+) -> Result<(usize, Option<Odd>), Stop> {
     let kind = reader.kind()?;
     if kind != Kind::Array {
         let at = reader.at();
         reader.skip(2, &mut |reader, key| duplicate_key(reader, key, defects))?;
-        return Ok(List::Odd { at, found: found(reader, at, kind) });
+        return Ok((0, Some(Odd { at, found: found(reader, at, kind) })));
     }
-    // Counted first: growing by doubling would take twice the memory.
-    let mut integers = Vec::with_capacity(reader.count_flat());
-    let mut odd = None;
+    let (mut count, mut odd) = (0, None);
     let mut more = reader.open(b']');
     while more {
         let kind = reader.kind()?;
         let at = reader.at();
         let value = if kind == Kind::Number {
-            reader.number()?.as_u64()
+            reader.integer()?
         } else {
             reader.skip(3, &mut |reader, key| duplicate_key(reader, key, defects))?;
             None
         };
         match value {
-            Some(value) => integers.push(value),
-            None if odd.is_none() => odd = Some(List::Odd { at, found: found(reader, at, kind) }),
+            Some(value) => take(value),
+            None if odd.is_none() => odd = Some(Odd { at, found: found(reader, at, kind) }),
             None => {}
         }
+        count += 1;
         more = reader.more(b']')?;
     }
-    Ok(odd.unwrap_or(List::Integers(integers)))
+    Ok((count, odd))
 }
 
 /// What was read since `at`: numbers and words as they stand, all else by kind.
@@ -226,18 +233,18 @@ fn shape(
     owner: &Owner<'_>,
     defects: &mut Defects,
 ) -> Result<Option<Vec<u64>>, Stop> {
-    match list(reader, defects)? {
-        List::Integers(shape) => Ok(Some(shape)),
-        List::Odd { at, found } => {
-            defects.add(code::ST_BAD_SHAPE, || {
-                owner
-                    .defect(code::ST_BAD_SHAPE, "its shape is not a list of sizes")
-                    .at(in_file(at))
-                    .expected("integers from 0 to 2^64 - 1", found)
-            });
-            Ok(None)
-        }
-    }
+    let _ = reader.kind()?;
+    // Counted first: growing by doubling would take twice the memory.
+    let mut shape = Vec::with_capacity(reader.count_flat());
+    let (_, odd) = list(reader, defects, |dim| shape.push(dim))?;
+    let Some(Odd { at, found }) = odd else { return Ok(Some(shape)) };
+    defects.add(code::ST_BAD_SHAPE, || {
+        owner
+            .defect(code::ST_BAD_SHAPE, "its shape is not a list of sizes")
+            .at(in_file(at))
+            .expected("integers from 0 to 2^64 - 1", found)
+    });
+    Ok(None)
 }
 
 fn offsets(
@@ -247,13 +254,16 @@ fn offsets(
 ) -> Result<Option<(u64, u64)>, Stop> {
     let _ = reader.kind()?;
     let start = reader.at();
-    let (at, found) = match list(reader, defects)? {
-        List::Integers(list) => match *list.as_slice() {
-            [begin, end] if begin <= end => return Ok(Some((begin, end))),
-            [begin, end] => (start, format!("[{begin}, {end}]")),
-            ref other => (start, format!("{} integers", other.len())),
-        },
-        List::Odd { at, found } => (at, found),
+    let (mut begin, mut end, mut taken) = (0, 0, 0);
+    let (count, odd) = list(reader, defects, |offset| {
+        (begin, end) = if taken == 0 { (offset, 0) } else { (begin, offset) };
+        taken += 1;
+    })?;
+    let (at, found) = match odd {
+        Some(Odd { at, found }) => (at, found),
+        None if count != 2 => (start, format!("{count} integers")),
+        None if begin <= end => return Ok(Some((begin, end))),
+        None => (start, format!("[{begin}, {end}]")),
     };
     defects.add(code::ST_BAD_OFFSETS, || {
         owner

@@ -2,13 +2,17 @@
 
 use crate::code;
 use crate::defect::{Defect, Defects};
-use crate::json::{Keys, Kind, Reader, Stop, Text, hash};
+use crate::json::{Keys, Kind, Reader, Stop, Text};
 use crate::name;
 use crate::safetensors::{entry, twins};
 use crate::table::Tensor;
 
 /// Bytes before the header: its length.
 pub(crate) const PREFIX_LEN: u64 = 8;
+
+/// The length of a checkpoint's entry in bytes, roughly: room for so many tensors is made at once, in less memory than
+/// the bound on all of it.
+const TYPICAL_ENTRY_LEN: usize = 96;
 
 /// A range of the data section that a header claims, in bytes from the section's beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +75,8 @@ fn keep_unless<T>(items: &mut Vec<T>, gone: &[bool]) {
 /// Reads a header whose first byte is a brace, or white space before it.
 pub(crate) fn parse(text: &[u8], defects: &mut Defects) -> Header {
     let mut header = Header::default();
-    if let Err(error) = std::str::from_utf8(text) {
-        let at = error.valid_up_to();
+    let mut reader = Reader::new(text);
+    if let Some(at) = reader.not_utf8() {
         defects.add(code::ST_NOT_UTF8, || {
             let found = text[at..].iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
             Defect::new(code::ST_NOT_UTF8, format!("byte {at} of the header is not UTF-8"))
@@ -80,8 +84,8 @@ pub(crate) fn parse(text: &[u8], defects: &mut Defects) -> Header {
                 .expected("UTF-8", found.join(" "))
         });
     }
+    header.tensors.reserve(text.len() / TYPICAL_ENTRY_LEN);
     let mut keys = Keys::default();
-    let mut reader = Reader::new(text, 0);
     match members(&mut reader, &mut header, &mut keys, defects) {
         Ok(()) => header.complete = true,
         Err(stop) => {
@@ -129,7 +133,7 @@ fn members(
     let mut more = reader.open(b'}');
     while more {
         let key = reader.key()?;
-        if reader.means(key, b"__metadata__") {
+        if reader.find(key, &["__metadata__"]).is_some() {
             if std::mem::replace(&mut metadata_seen, true) {
                 duplicate_key(reader, key, defects);
                 header.metadata.clear();
@@ -137,7 +141,7 @@ fn members(
             metadata(reader, header, defects)?;
         } else {
             let name = reader.text(key);
-            keys.push(name::hash_folded(&name), key);
+            keys.push(reader, key);
             examine_name(&name, key, defects);
             header.entries += 1;
             entry::read(reader, name, key, header, defects)?;
@@ -170,7 +174,7 @@ pub(crate) fn duplicate_key(reader: &Reader<'_>, key: Text, defects: &mut Defect
     defects.add(code::ST_DUP_KEY, || {
         let shown = name::quote(&reader.text(key));
         Defect::new(code::ST_DUP_KEY, format!("the key {shown} stands twice in one object"))
-            .at(in_file(key.start as usize))
+            .at(in_file(key.start() as usize))
     });
 }
 
@@ -199,8 +203,8 @@ fn metadata(reader: &mut Reader<'_>, header: &mut Header, defects: &mut Defects)
     let mut more = reader.open(b'}');
     while more {
         let key = reader.key()?;
-        keys.push(hash(reader.raw(key)), key);
-        let at = in_file(key.start as usize);
+        keys.push(reader, key);
+        let at = in_file(key.start() as usize);
         let kind = reader.kind()?;
         if kind == Kind::String {
             let value = reader.string()?;
@@ -241,7 +245,7 @@ fn examine_metadata(key: &str, value: &str, at: u64, header: &mut Header, defect
 }
 
 fn examine_name(tensor: &str, key: Text, defects: &mut Defects) {
-    let at = in_file(key.start as usize);
+    let at = in_file(key.start() as usize);
     if tensor.len() > name::MAX_LEN {
         defects.add(code::ST_NAME_TOO_LONG, || {
             Defect::new(code::ST_NAME_TOO_LONG, format!("a tensor's name has {} bytes", tensor.len()))

@@ -64,7 +64,7 @@ pub(crate) fn examine(reader: &Reader<'_>, mut keys: Keys, header: &mut Header, 
             let twin = Twin { former: pair[0].1, latter: pair[1].1 };
             let Some(likeness) = likeness(reader, twin) else { continue };
             if likeness == Likeness::Same {
-                dropped.push(twin.former.start);
+                dropped.push(twin.former.start());
             }
             found[likeness as usize].1.push(twin);
         }
@@ -97,7 +97,8 @@ fn likeness(reader: &Reader<'_>, twin: Twin) -> Option<Likeness> {
 fn describe(reader: &Reader<'_>, likeness: Likeness, twin: Twin) -> Defect {
     let name = reader.text(twin.latter);
     let (former, latter) = (name::quote(&reader.text(twin.former)), name::quote(&name));
-    let (former_at, latter_at) = (in_file(twin.former.start as usize), in_file(twin.latter.start as usize));
+    let (former_at, latter_at) =
+        (in_file(twin.former.start() as usize), in_file(twin.latter.start() as usize));
     let message = match likeness {
         Likeness::Same => format!("the name {latter} stands twice"),
         Likeness::Composed => format!("the names {former} and {latter} look the same"),
