@@ -329,6 +329,37 @@ def test_file_without_tensors():
     assert (match.layout, codes(match)) == ("none", ["L_NO_DECODER"])
 
 
+@pytest.mark.parametrize("shape", [(D_SAE,), (), ("I8", (D_SAE, D_IN))])
+def test_names_of_decoders_on_other_things(shape):
+    assert recognise_one({"x.safetensors": {"W_dec": shape}}).layout == "none"
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, D_IN), "b_dec": (D_IN,)},
+        {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, D_IN), "b_enc": (D_SAE,)},
+        {"W_dec": (D_SAE, D_IN), "b_enc": (D_SAE,), "b_dec": (D_IN,)},
+        {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, 2, D_IN), "b_enc": (D_SAE,), "b_dec": (D_IN,)},
+    ],
+)
+def test_too_few_tensors_to_name_a_layout(shapes):
+    match = recognise_one({"x.safetensors": shapes})
+    assert (match.layout, match.decoders[0].latent_axis) == ("unknown", 0)
+
+
+def test_saelens_transcoder_by_its_skip_connection():
+    match = recognise_one({"sae_weights.safetensors": sae(W_skip=(D_IN, D_IN))})
+    assert match.layout == "saelens_transcoder"
+
+
+def test_widths_that_cannot_be_compared_make_no_transcoder():
+    for shapes in (sae(W_enc=(D_IN, 5)), sae(W_enc=(2, D_IN, D_SAE)), sae(b_enc=(D_SAE, 1))):
+        assert recognise_one({"sae_weights.safetensors": shapes}).layout == "saelens"
+        archive = shapes | {"threshold": (D_SAE,)}
+        assert recognise_one({"params.npz": archive}, path="somewhere").layout == "gemma_scope_1"
+
+
 def test_integer_weights_are_no_decoder():
     shapes = sae() | {"W_dec": ("I32", (D_SAE, D_IN))}
     match = recognise_one({"sae_weights.safetensors": shapes}, {"cfg.json": saelens_config()})

@@ -429,6 +429,29 @@ def test_saelens_that_folded_the_activation_scale():
     assert (match.expected, match.trainer_order_explains_drift) == ("no", False)
 
 
+def test_what_an_expectation_says():
+    assert (
+        saelens({"d_in": D_IN, "d_sae": D_SAE}).expected_why
+        == "cfg.json does not say that sae-lens trained these weights"
+    )
+    config = {"d_in": D_IN, "d_sae": D_SAE, "sae_lens_training_version": "4.4.5"}
+    assert "sae-lens 4.x" in saelens(config).expected_why
+
+
+def test_a_mismatch_names_its_evidence():
+    finding = only(saelens(shapes=sae(W_enc=(D_IN, D_SAE - 1))))
+    assert finding.message == "W_enc is [8, 31], expected [d_in, d_sae] = [8, 32] by d_in in cfg.json, b_enc"
+
+
+def test_an_activation_does_not_overrule_an_architecture():
+    config = saelens_config("jumprelu", activation_fn_str="topk")
+    assert codes(saelens(config)) == [MISSING]
+
+
+def test_an_unknown_architecture_excludes_nothing():
+    assert codes(saelens(saelens_config("mine"), sae(threshold=(D_SAE,), W_skip=(D_IN, D_IN)))) == []
+
+
 def test_old_saelens_topk_is_no_jumprelu():
     config = {"d_in": D_IN, "d_sae": D_SAE, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
     assert codes(saelens(config)) == []
@@ -447,7 +470,10 @@ def test_old_saelens_topk_is_no_jumprelu():
     ],
 )
 def test_what_sparsify_leaves(config, expected):
-    assert sparsify(**config).expected == expected
+    match = sparsify(**config)
+    assert match.expected == expected
+    maybe_transcoder = config.get("transcode", False) is not False and config.get("normalize_decoder", True)
+    assert match.decoders[0].zero_rows_legal is bool(maybe_transcoder or config.get("transcode"))
 
 
 def test_what_sparsify_left_before_it_knew_transcoders():

@@ -69,6 +69,12 @@ def test_lm_saes():
     assert (match.layout, match.is_folder, match.expected) == ("lm_saes", True, "no")
     assert (axes(match), codes(match)) == ((0, 1), [])
     assert recognise_one({"sae_weights.safetensors": LM_SAES}).expected == "unknown"
+    wrong = config | {"d_sae": D_SAE + 1}
+    assert codes(recognise_one({"sae_weights.safetensors": LM_SAES}, {"config.json": wrong})) == [
+        "L_CONFIG_MISMATCH"
+    ]
+    other = wrong | {"sae_type": "lorsa"}  # sizes mean something else there
+    assert codes(recognise_one({"sae_weights.safetensors": LM_SAES}, {"config.json": other})) == []
 
 
 def test_mlsae():

@@ -180,8 +180,7 @@ def _many_axes(evidence: Evidence) -> Axes:
     if latent is None or reduce is None or latent[0] == reduce[0]:
         return Axes(None, None, f"the lengths beside {evidence.tensor} do not single out its axes")
     why = _in_words((latent[1],), (reduce[1],))
-    usual = evidence.usual_latent_axis
-    return Axes(latent[0], reduce[0], why, transposed=usual is not None and latent[0] != usual % len(shape))
+    return Axes(latent[0], reduce[0], why)
 
 
 def _only_axis(shape: tuple[int, ...], lengths: tuple[Length, ...]) -> tuple[int, Length] | None:

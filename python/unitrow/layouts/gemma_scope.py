@@ -89,10 +89,8 @@ class _First:
         return transcoder, sae
 
     def _widths_differ(self, source: Source) -> bool:
-        encoder, latents, written = source.shape(self.encoder), source.length("b_enc"), source.length("b_dec")
-        if encoder is None or len(encoder) != _MATRIX or latents not in encoder or written is None:
-            return False
-        return (encoder[1] if encoder[0] == latents else encoder[0]) != written
+        read = source.other_extent(self.encoder, source.length("b_enc"))
+        return read is not None and source.length("b_dec") not in {read, None}
 
 
 def _recognise_2(source: Source, named: bool) -> str | None:

@@ -73,12 +73,8 @@ def _is_transcoder(source: Source, named: bool) -> bool:
         return "transcoder" in architecture
     if source.has("W_skip"):
         return True
-    encoder, latents = source.shape("W_enc"), _latents(source)
-    written = source.length("b_dec")
-    if encoder is None or len(encoder) != _MATRIX or latents not in encoder or written is None:
-        return False
-    read = encoder[1] if encoder[0] == latents else encoder[0]
-    return read != written
+    read = source.other_extent("W_enc", _latents(source))
+    return read is not None and source.length("b_dec") not in {read, None}
 
 
 def _latents(source: Source) -> int | None:

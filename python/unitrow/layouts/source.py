@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from unitrow.layouts.model import FileMeta, Folder, TensorMeta
 
+_MATRIX = 2
+
 NORM_DTYPES = frozenset(
     {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"},
 )
@@ -82,6 +84,13 @@ class Source:
         """Return the lengths of those of these tensors that are 1-D."""
         found = ((name, self.length(name)) for name in names)
         return tuple(Length(name, value) for name, value in found if value is not None)
+
+    def other_extent(self, name: str, extent: int | None) -> int | None:
+        """Return the extent of a matrix beside the given one, None when there is no such pair."""
+        shape = self.shape(name)
+        if shape is None or len(shape) != _MATRIX or extent not in shape:
+            return None
+        return shape[1] if shape[0] == extent else shape[0]
 
     def mismatch(
         self,
