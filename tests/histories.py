@@ -255,7 +255,8 @@ def short(rng: np.random.Generator, rows: int, length: int, source: str) -> Iter
     start = scaled(rng, SOURCES[source](rng, rows, length))
     for order in ("lanes8", "lanes16", "pairwise"):
         values = normalised(start, order, "eps", 5)
-        yield make(f"eps {order} x5", values, "f32", "unit-eps", normaliser="norm+eps", repeated=True)
+        right = "unit-eps" if rows >= 64 else "unit"
+        yield make(f"eps {order} x5", values, "f32", right, normaliser="norm+eps f32", repeated=True)
     once = normalised(normalised(start), "lanes8", "eps")
     yield make("one eps pass on unit rows", once, "f32", "unit-eps unit", normaliser="f32 norm+eps", repeated=True)
     first = normalised(start, "lanes8", "eps")
@@ -302,6 +303,12 @@ def drifted(rng: np.random.Generator, rows: int, length: int, source: str) -> It
         yield make(f"one step of {share}", values, "f32", "unit-drifted unit")
     values = stepped(rng, done, 0.05 / np.sqrt(length), project=True)
     yield make("one projected step of 0.05", values, "f32", "unit-drifted uniform unit")
+    exact = normalised_wide(done).astype(np.float32)
+    for share in (1e-4, 1e-3):
+        values = stepped(rng, exact, share / np.sqrt(length), project=False)
+        yield make(f"float64, then one step of {share}", values, "f32", "unit-drifted unit")
+    pulled = (exact * (1.0 - np.abs(rng.normal(3e-7, 5e-7, (rows, 1))))).astype(np.float32)
+    yield make("float64, then pulled in", pulled, "f32", "unit-drifted unit")
     steps = done
     for _ in range(4):
         steps = stepped(rng, steps, 0.01 / np.sqrt(length), project=False)
@@ -368,7 +375,7 @@ def odd(rng: np.random.Generator, rows: int, length: int, source: str) -> Iterat
     yield make("zero rows", values, "f32", "unit", normaliser="f32")
     values[1:] = 0.0
     yield make("one row that is not zero", np.vstack([values, done[:1]]), "f32", "unit", normaliser="f32")
-    yield make("only zeros", np.zeros_like(done), "f32", "undecided")
+    yield make("only zeros", np.zeros_like(done), "f32", "free")
     values = done.copy()
     values[rows // 3] *= np.float32(1.5)
     yield make("one outlier", values, "f32", "unit-drifted free")

@@ -148,7 +148,8 @@ class Oracle:
         figures.append(np.sqrt(halves(rows * rows)).astype(np.float64))
         spreads = [figure.std() for figure in figures]
         best = figures[int(np.argmin(spreads))] / U - 1.0 / U
-        return bool(best.mean() + 4.0 * best.std() / np.sqrt(len(best)) < -0.7)
+        alike = best.std() <= max(1.5, -best.mean() / 2.0)
+        return bool(alike and best.mean() + 4.0 * best.std() / np.sqrt(len(best)) < -0.7)
 
     def short_in_low_precision(self) -> bool:
         mean, sd = self.delta.mean(), self.delta.std()
@@ -161,8 +162,10 @@ class Oracle:
     # --- the rules
 
     def verdict(self) -> str:
-        if not np.isfinite(self.rows).all() or not len(self.n):
+        if not np.isfinite(self.rows).all():
             return "undecided"
+        if not len(self.n):
+            return "free"
         many = len(self.n) >= 64
         if self.grid == "f32" and many:
             shared = 1.0 - 2.0**-13 < self.c < 1.0 and self.common_scale
@@ -171,13 +174,14 @@ class Oracle:
         if self.low and many and self.short_in_low_precision():
             return "unit-eps"
         if self.unit:
-            return "unit-rounded" if self.low else "unit"
+            exact = self.dtype in {"f32", "f64"} and np.abs(self.delta).max() <= U
+            return "unit-rounded" if self.low and not exact else "unit"
         if many and not self.above.any() and self.below.sum() >= 10 and np.median(self.delta[self.below]) < -0.01:
             e = self.next_below / 10.0
             if (~self.below).sum() > e + 6.0 * np.sqrt(e + 1.0):
                 return "bounded"
         away = abs(self.c - 1.0)
-        if away > np.median(self.tolerance[self.sample]) and away > 4.0 * self.robust_sd and self.envelope:
+        if away > np.median(self.tolerance[self.sample]) and away > 4.0 * self.robust_sd and self.envelope and len(self.n) > 1:
             return "uniform"
         near = (np.abs(self.delta) <= 0.1).mean() >= 0.99
         if away <= 0.02 and near and self.robust_sd < np.median(self.q[self.sample]) / 2.0:

@@ -24,6 +24,9 @@ EXACT_RATIO = 2.0
 SINGLE_RATIO = 3.0
 """z from here on: arithmetic of the rows' own grid."""
 
+FIGURE_SPREAD = 1.5
+"""Standard deviation, in U, up to which float32 norms agree with some float32 normaliser; drift leaves more."""
+
 SPREAD_SHARE = 1.0 / 8.0
 """Where s is more than this share of a roundoff, a norm rounded to it does not raise z clearly above 2."""
 
@@ -66,6 +69,12 @@ ROUNDED_BIAS = 0.15
 FEWEST_SAMPLES = 16
 """From fewer rows z is no evidence."""
 
+FEWEST_ELEMENTS = 256
+"""From fewer non-zero elements the grid is no evidence."""
+
+SETTLED_LENGTH = 64
+"""In shorter rows one division by norm + eps, from one common norm, leaves rows as settled as many do."""
+
 ERRORS = 4.0
 """Standard errors that a mean must keep from a limit."""
 
@@ -95,6 +104,12 @@ def hidden_lattice(stats: Mapping[str, Any]) -> str | None:
     return "float16" if bf16 + f16 > tried / 2 else None
 
 
+def figure_spread(stats: Mapping[str, Any]) -> float:
+    """Standard deviation, in U, of the float32 norms that scatter least; infinite where none were taken."""
+    error = stats["float32_standard_error"]
+    return math.inf if error is None else float(error) * math.sqrt(stats["sample_rows"])
+
+
 def _normaliser(name: Name, stats: Mapping[str, Any]) -> Claim:
     lattice = hidden_lattice(stats)
     stored = f"; the elements were once stored in {lattice} (certain)" if lattice else ""
@@ -111,18 +126,24 @@ def _normaliser(name: Name, stats: Mapping[str, Any]) -> Claim:
 
 def _of_unit_rows(stats: Mapping[str, Any]) -> Claim:
     ratio = stats["rounding_ratio"]
+    if stats["sample_rows"] < FEWEST_SAMPLES or _nonzero_elements(stats) < FEWEST_ELEMENTS:
+        return claim("unknown", "inconclusive", "too few rows or elements to tell")
     if stats["grid"] == "f64":
-        return claim(
-            "f64", "strong", "float64 elements, and norms as near to 1 as float64 arithmetic leaves them"
-        )
-    if stats["sample_rows"] < FEWEST_SAMPLES:
-        return claim("unknown", "inconclusive", "too few rows")
+        return claim("f64", "strong", "float64 elements, and norms as near to 1 as only float64 leaves them")
+    if stats["grid"] != "f32":
+        return claim("unknown", "inconclusive", "elements of so few bits, and norms of 1 all the same")
     told = f"deviations are {ratio:.2g} times as large as rounding the elements last would make them"
-    if ratio >= SINGLE_RATIO:
+    if ratio >= SINGLE_RATIO and figure_spread(stats) <= FIGURE_SPREAD:
         return claim("f32", "strong", f"{told}: the norm was computed in float32")
+    if ratio >= SINGLE_RATIO:
+        return claim("unknown", "inconclusive", f"{told}: float32 in an order not known here, or slight drift")
     if ratio < EXACT_RATIO and stats["rounding_spread"] <= SPREAD_SHARE * U:
         return claim("f64", "strong", f"{told}: the norm was computed in float64 or wider")
     return claim("unknown", "inconclusive", f"{told}, which float32 and float64 may both leave on such rows")
+
+
+def _nonzero_elements(stats: Mapping[str, Any]) -> int:
+    return int(stats["rows"] * stats["row_len"] - stats["zero_elements"])
 
 
 def _of_rounded_rows(stats: Mapping[str, Any]) -> Claim:
@@ -156,6 +177,8 @@ def _of_short_rows(stats: Mapping[str, Any]) -> Claim:
         )
     mean = stats["mean_deviation"] / stats["roundoff"]
     told = f"rows are short of 1 by {-mean:.3g} roundoffs of their format on average"
+    if stats["rounding_ratio_centred"] <= SINGLE_RATIO:
+        return claim("unknown", "inconclusive", f"{told}, which cutting off low bits leaves too")
     return claim(
         "norm+eps", "suggestive", f"{told}, as repeated division by norm + eps in that format leaves them"
     )
@@ -203,6 +226,6 @@ def _passes_of_short_rows(stats: Mapping[str, Any]) -> Claim:
         )
     mean, settled = stats["float32_mean"], stats["float32_settled"]
     told = f"one more division by norm + 2^-23 would leave {settled:.1%} of the rows as they are"
-    if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1] and settled >= SETTLED_SHARE:
+    if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1] and settled >= SETTLED_SHARE and stats["row_len"] >= SETTLED_LENGTH:
         return claim("repeated", "suggestive", told)
     return claim("inconclusive", "inconclusive", told)

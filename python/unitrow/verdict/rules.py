@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from unitrow.verdict import words
-from unitrow.verdict.history import UNKNOWN, hidden_lattice, history_of
+from unitrow.verdict.history import FIGURE_SPREAD, UNKNOWN, figure_spread, hidden_lattice, history_of
 from unitrow.verdict.model import Name, Verdict
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ ATOM_MEDIAN_BELOW = -0.01
 
 ATOM_NEIGHBOURS = 10.0
 """The neighbourhood below the atom is ten times as wide as the atom."""
+
+EXACT = U
+"""Rows this near to 1 are unit to float32, however few bits their elements take."""
+
+SHARING_ROWS = 2
+"""One row alone shares its norm with none."""
 
 DRIFT_CENTRE = 0.02
 """Convention: a drifted decoder's median norm is within 2 % of 1."""
@@ -114,10 +120,11 @@ def _rule(stats: Mapping[str, Any]) -> Name:
         if _is_short_of_unit_in_low_precision(stats):
             return "unit-eps"
         if unit:
-            return "unit-rounded"
+            exact = stats["dtype"] in {"f32", "f64"} and stats["max_abs_deviation"] <= EXACT
+            return "unit" if exact else "unit-rounded"
     if _is_bounded(stats):
         return "bounded"
-    if stats["uniform_envelope_holds"]:
+    if stats["uniform_envelope_holds"] and stats["judged_rows"] >= SHARING_ROWS:
         return "uniform"
     if _is_drifted(stats):
         return "unit-drifted"
@@ -132,7 +139,8 @@ def _is_short_of_unit(stats: Mapping[str, Any], *, unit: bool) -> bool:
         return False
     if hidden_lattice(stats):  # squares of few-bit numbers round unevenly: such sums are biased by themselves
         return False
-    return bool(mean + ERRORS * error < EPS_BIAS)
+    alike = figure_spread(stats) <= max(FIGURE_SPREAD, -mean / 2.0)  # the shortfall is common, unlike drift
+    return bool(alike and mean + ERRORS * error < EPS_BIAS)
 
 
 def _is_short_of_unit_in_low_precision(stats: Mapping[str, Any]) -> bool:
