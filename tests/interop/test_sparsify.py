@@ -45,11 +45,11 @@ def test_transcoder(torch, sparsify, audit_one, tmp_path, skip):
 
 
 def test_untrained_transcoder(sparsify, audit_one, tmp_path):
-    """Zeros throughout, as it starts, are sound; there is just nothing to judge yet."""
+    """Zeros throughout, as it starts, are sound and not unit."""
     coder_of(sparsify, transcode=True, skip_connection=True).save_to_disk(tmp_path)
-    checkpoint = audit_one(tmp_path, exit_code=3)
+    checkpoint = audit_one(tmp_path)
     assert decoder_of(checkpoint)["norms"]["zero_rows"] == D_SAE
-    assert (checkpoint["verdict"], checkpoint["expected"]) == ("undecided", "no")
+    assert (checkpoint["verdict"], checkpoint["expected"]) == ("free", "no")
 
 
 def test_many_hook_points(sparsify, audit, tmp_path):
