@@ -19,6 +19,7 @@ pub(crate) enum Promise {
     Npz,
     Npy,
     Torch,
+    Index,
     Nothing,
 }
 
@@ -40,6 +41,7 @@ impl Promise {
             Self::Npz => "an npz archive",
             Self::Npy => "an npy array",
             Self::Torch => "a torch archive",
+            Self::Index => "a shard index",
             Self::Nothing => "a checkpoint",
         }
     }

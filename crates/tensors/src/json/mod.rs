@@ -5,12 +5,15 @@
 //! loader elsewhere may read. So this reads RFC 8259 and nothing else, in one pass, without building a tree.
 
 mod keys;
+mod number;
+mod scan;
 mod unescape;
 
 pub(crate) use keys::Keys;
 
 use std::cmp::Ordering;
 
+use scan::plain_len;
 use unescape::{Unescape, unit};
 
 /// Objects and arrays inside each other, the outermost included. The reference reader gives up one level deeper.
@@ -57,25 +60,6 @@ impl Text {
     }
 }
 
-/// A number's literal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Number<'a>(pub(crate) &'a [u8]);
-
-impl Number<'_> {
-    /// The value of a plain integer literal from 0 to 2^64 - 1: no sign, fraction or exponent.
-    pub(crate) fn as_u64(self) -> Option<u64> {
-        let mut value = 0_u64;
-        for &byte in self.0 {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
-            }
-            value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-        }
-        Some(value)
-    }
-}
-
 /// The kind of the value that begins at the reader's position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -114,6 +98,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         debug_assert!(bytes.len() < ESCAPED as usize, "lengths are kept in 31 bits");
         Self { bytes, utf8: std::str::from_utf8(bytes).ok(), at: 0 }
+    }
+
+    /// Passes over a byte order mark, and tells whether there was one.
+    pub(crate) fn byte_order_mark(&mut self) -> bool {
+        let marked = self.at == 0 && self.bytes.starts_with(b"\xef\xbb\xbf");
+        self.at += if marked { 3 } else { 0 };
+        marked
     }
 
     /// The first byte that is not UTF-8.
@@ -258,74 +249,6 @@ impl<'a> Reader<'a> {
         unit(self.bytes.get(at..)?)
     }
 
-    /// A number, whose first byte was seen.
-    pub(crate) fn number(&mut self) -> Result<Number<'a>, Stop> {
-        let start = self.at;
-        if self.byte() == Some(b'-') {
-            self.at += 1;
-        }
-        match self.byte() {
-            Some(b'0') => {
-                self.at += 1;
-                if let Some(b'0'..=b'9') = self.byte() {
-                    return self.stop("a number with a leading zero");
-                }
-            }
-            _ => self.digits()?,
-        }
-        let mut plain = true;
-        if self.byte() == Some(b'.') {
-            plain = false;
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.byte() {
-            plain = false;
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.byte() {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        let literal = &self.bytes[start..self.at];
-        // 308 digits stay below the largest double, so only longer or scaled literals need a look.
-        if !plain || literal.len() > 308 {
-            let value = std::str::from_utf8(literal).ok().and_then(|literal| literal.parse::<f64>().ok());
-            // One part in 10^9 below the largest double: readers that round on the way reject the rest.
-            if value.is_none_or(|value| value.abs() > 1.797_693_133e308) {
-                self.at = start;
-                return self.stop("a number beyond the range of a double");
-            }
-        }
-        Ok(Number(literal))
-    }
-
-    /// A number, whose first byte was seen, if it is a plain integer literal from 0 to 2^64 - 1.
-    pub(crate) fn integer(&mut self) -> Result<Option<u64>, Stop> {
-        // Sizes and offsets have up to 19 digits, which cannot overflow, and end at a comma or a bracket.
-        let (mut value, mut len) = (0_u64, 0);
-        for byte in self.bytes[self.at..].iter().take(20) {
-            match byte {
-                b'0'..=b'9' if len < 19 => value = value * 10 + u64::from(byte - b'0'),
-                b',' | b']' if len == 1 || (len > 1 && self.bytes[self.at] != b'0') => {
-                    self.at += len;
-                    return Ok(Some(value));
-                }
-                _ => break,
-            }
-            len += 1;
-        }
-        self.number().map(Number::as_u64)
-    }
-
-    fn digits(&mut self) -> Result<(), Stop> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.byte() {
-            self.at += 1;
-        }
-        if self.at == start { self.stop("expected a digit") } else { Ok(()) }
-    }
-
     /// `true`, `false` or `null`, whose first byte was seen.
     pub(crate) fn word(&mut self) -> Result<&'static str, Stop> {
         for word in ["true", "false", "null"] {
@@ -414,51 +337,5 @@ impl<'a> Reader<'a> {
         let escaped = left.is_escaped() || right.is_escaped();
         let (left, right) = (self.raw(left), self.raw(right));
         if escaped { Unescape::new(left).cmp(Unescape::new(right)) } else { left.cmp(right) }
-    }
-}
-
-/// How many bytes come before the first quote, backslash or control character, or the end.
-///
-/// Eight bytes at a time: subtracting 1 from each byte of a word borrows into a byte's highest bit where the byte was
-/// zero, which finds equal bytes by exclusive or, and subtracting 0x20 finds the control characters. A borrow can also
-/// reach the byte above one that was found, never one below, so the lowest mark is always right.
-fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGHS: u64 = ONES << 7;
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (quotes | backslashes | controls) & HIGHS;
-        if found != 0 {
-            return 8 * index + found.trailing_zeros() as usize / 8;
-        }
-    }
-    let tail = rest.iter().take_while(|&&byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
-    8 * words.len() + tail
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_len;
-
-    #[test]
-    fn plain_len_agrees_with_a_loop() {
-        for special in 0..=255_u8 {
-            for at in 0..20 {
-                for filler in [b'a', 0x80, 0xff, b' ', b'!', b'#', b']', 0x7f] {
-                    let mut bytes = vec![filler; 20];
-                    bytes[at] = special;
-                    let expected = if matches!(special, b'"' | b'\\' | 0..=0x1f) { at } else { 20 };
-                    assert_eq!(plain_len(&bytes), expected, "{special:#x} at {at} among {filler:#x}");
-                    bytes[19 - at] = b'"';
-                    let expected = expected.min(19 - at);
-                    assert_eq!(plain_len(&bytes), expected, "{special:#x} at {at} among {filler:#x}");
-                }
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@
 mod build;
 mod file;
 mod hostile;
+mod index;
 mod npz;
 mod round_trip;
 mod safetensors;
