@@ -289,3 +289,10 @@ def test_a_decoder_of_zeros_is_not_unit_and_says_that_it_is_zero(tmp_path):
     assert one["verdict"] == "free"
     assert one["explanation"].startswith("All 256 rows are zero")
     assert one["decoders"][0]["norms"]["max_abs_deviation"] is None
+
+
+def test_a_trainer_state_beside_weights_is_a_side_file_not_an_unread_checkpoint(tmp_path):
+    write_saelens(tmp_path, unit_rows(256, 48))
+    (tmp_path / "trainer_state.pt").write_bytes(b"PK")
+    report = ur.audit(tmp_path)
+    assert ([one["path"] for one in report.checkpoints], report.exit_code) == (["."], 0)

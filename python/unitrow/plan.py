@@ -88,7 +88,8 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         if plan.sound:
             plan.findings += _layout_findings(match, folder, expect)
         plans.append(plan)
-    plans.extend(_unsupported(folder, name) for name in folder.unsupported)
+    side_files = {name for plan in plans if plan.match for name in plan.match.files}
+    plans.extend(_unsupported(folder, name) for name in folder.unsupported if name not in side_files)
     return plans
 
 
