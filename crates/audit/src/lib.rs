@@ -5,6 +5,7 @@
 //! raises an error for what is wrong with a file: that is a finding.
 #![forbid(unsafe_code)]
 
+pub mod digest;
 pub mod header;
 mod read;
 pub mod scan;
