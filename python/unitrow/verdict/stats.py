@@ -112,7 +112,8 @@ class Stats(TypedDict):
     float32_settled: float | None
     """Largest share, over the orders, of the sample whose norm is 1 - U or 1 - 2U: the same for norm + 2U."""
     float32_lane_loss: float | None
-    """Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4)."""
+    """Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4), or of one
+    running sum, less two standard errors, where that is more."""
     lattice_rows: int
     """Rows tried for a hidden lattice: is a multiple of the row on a 16-bit grid?"""
     lattice_bf16_rows: int

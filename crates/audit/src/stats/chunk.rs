@@ -7,7 +7,8 @@ use super::bounds::{Answer, Bounds, Range};
 use super::detail::{detail, norm_rounding};
 use super::glance::glance;
 use super::grid::{Alive, is_low_precision, roundoff};
-use super::sample::{Choice, Sample, Scratch};
+use super::measure::Batch;
+use super::sample::{Choice, Sample, is_near_unit, scale_of};
 use super::torch::TorchFigure;
 use super::widen::widen;
 
@@ -76,7 +77,7 @@ pub(super) fn scan_chunk(
     for (block, out) in bytes.chunks(block_rows * row_bytes).zip(norms.chunks_mut(block_rows)) {
         let rows = Rows::contiguous(block, stored, out.len(), shape.len, 1)?;
         elements = elements.merge(row_norms_counted(rows, out, None)?);
-        torch.look(block, out);
+        torch.look(block, out)?;
         for one in block.chunks_exact(row_bytes) {
             if alive.is_empty() {
                 break;
@@ -102,18 +103,25 @@ pub(super) fn scan_chunk(
         torch_max_abs_deviation: torch.max_abs_deviation(),
         samples: Vec::new(),
     };
-    chunk.look_closer(shape, row_bytes, plan, bytes);
+    chunk.look_closer(shape, row_bytes, plan, bytes)?;
     Ok(chunk)
 }
 
 impl Chunk {
-    fn look_closer(&mut self, shape: &DecoderShape, row_bytes: usize, plan: &Plan, bytes: &[u8]) {
+    fn look_closer(
+        &mut self,
+        shape: &DecoderShape,
+        row_bytes: usize,
+        plan: &Plan,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let range = self.first_row..self.first_row + self.norms.len();
         let mut sampled = plan.choice.within(shape, &range).into_iter().peekable();
         let bounded = !self.norms.iter().any(|&norm| norm - 1.0 > self.bounds.of(norm).high);
         let tail = shape.tail();
         let mut row = Vec::with_capacity(shape.len + 8);
-        let mut scratch = Scratch::default();
+        let mut batch = Batch::default();
+        let mut in_batch = Vec::new();
         for (index, &norm) in self.norms.iter().enumerate() {
             let row_index = self.first_row + index;
             let place = sampled.next_if(|&(_, row)| row == row_index).map(|(place, _)| place);
@@ -131,17 +139,28 @@ impl Chunk {
                 }
             }
             widen(bytes, shape.dtype, &mut row);
-            let measured = place.map(|place| {
-                scratch.measure(shape, &plan.choice, self.grid, place, row_index, &row, norm, &self.bounds)
-            });
+            let mut measured = None;
+            if let Some(place) = place {
+                let near_unit = self.grid == Dtype::F32 && is_near_unit(norm, &self.bounds);
+                if near_unit {
+                    batch.push(&row, norm, scale_of(row_index));
+                }
+                measured = Some((near_unit, plan.choice.lattice(shape, self.grid, place, &row)));
+            }
             let found = detail(&mut row, norm, self.grid, tail);
             let exactly = |limit| Range::exactly(limit);
             let closer = Closer { tolerance: exactly(found.tolerance), bf16_cast: exactly(found.bf16_cast) };
             self.closer.push((index, closer));
-            if let Some((float32, lattice)) = measured {
-                self.samples.push(Sample { norm, detail: found, float32, lattice });
+            if let Some((near_unit, lattice)) = measured {
+                in_batch.push(near_unit);
+                self.samples.push(Sample { norm, detail: found, float32: None, lattice });
             }
         }
+        let mut float32 = batch.measure(shape.len)?.into_iter();
+        for (sample, near_unit) in self.samples.iter_mut().zip(in_batch) {
+            sample.float32 = if near_unit { float32.next() } else { None };
+        }
+        Ok(())
     }
 
     /// Norms of judged rows with what is known of each, in the order of rows.

@@ -112,6 +112,7 @@ pub struct Float32Figures {
     pub fixed: f64,
     /// Largest share, over the orders, of rows whose norm is 1 - U or 1 - 2U: the same for norm + 2U.
     pub settled: f64,
-    /// Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4).
+    /// Mean shortfall, in U, of an eight-lane float32 norm on these rows at random scales in [1, 4), or of one
+    /// running sum, less two standard errors, where that is more.
     pub lane_loss: f64,
 }

@@ -150,7 +150,7 @@ impl SingleBits {
     /// Some element has more significand bits or a larger magnitude than the format.
     fn are_certainly_off(&self, format: Dtype) -> bool {
         let excess = (1_u32 << (24 - format.precision_bits())) - 1;
-        self.any & excess != 0 || !(self.largest <= largest(format))
+        self.any & excess != 0 || self.largest.is_nan() || self.largest > largest(format)
     }
 
     fn are_certainly_held_by(&self, format: Dtype) -> bool {

@@ -1,6 +1,6 @@
 //! Rows of a sample in float32 arithmetic: the norms that kernels of the field would have computed.
 
-use super::single::{lane_sums, lanes8, pairwise};
+use unitrow_norms::{Dtype, Error, Rows, Summation, float32_norm, row_norms};
 
 /// An order in which squares may be added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,17 @@ impl Way {
             Self::Pairwise => "pairwise",
         }
     }
+
+    fn summation(self) -> Option<Summation> {
+        match self {
+            Self::Exact => None,
+            Self::Sequential => Some(Summation::Sequential),
+            Self::Lanes8 => Some(Summation::Lanes8),
+            Self::Lanes16 => Some(Summation::Lanes16),
+            Self::Lanes32 => Some(Summation::Lanes32),
+            Self::Pairwise => Some(Summation::Pairwise),
+        }
+    }
 }
 
 /// One row measured in every way.
@@ -43,32 +54,63 @@ impl Way {
 pub(super) struct Float32 {
     /// Norms in the order of [`Way::ALL`].
     pub(super) norms: [f64; Way::ALL.len()],
-    /// Relative shortfall of an eight-lane norm of the row at another scale.
-    pub(super) lane_loss: f64,
+    /// Relative shortfalls of the row's norms at another scale, by order in [`LOSSY`].
+    pub(super) losses: [f64; LOSSY.len()],
 }
 
-/// Measures a row whose elements are float32 numbers and whose float64 norm is `norm`; `single` is overwritten.
-///
-/// `scale` in [1, 4) takes the row away from norm 1, where a sum of squares crosses a binade.
-pub(super) fn float32(row: &[f64], norm: f64, scale: f64, single: &mut Vec<f32>) -> Float32 {
-    fill(row, 1.0, single);
-    let sums = lane_sums(single);
-    let of = |sum: f32| f64::from(sum.sqrt());
-    let norms = [
-        norm,
-        of(sums.sequential),
-        of(sums.lanes8),
-        of(sums.lanes16),
-        of(sums.lanes32),
-        of(pairwise(single)),
-    ];
-    fill(row, scale, single);
-    let exact = single.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
-    Float32 { norms, lane_loss: (exact - of(lanes8(single))) / exact }
+/// Orders that lose small terms: the usual one, and the one that loses most.
+pub(super) const LOSSY: [Summation; 2] = [Summation::Lanes8, Summation::Sequential];
+
+/// Rows to be measured together, which is how the kernels are quick.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The rows as float32, little endian.
+    rows: Vec<u8>,
+    /// The same at scales in [1, 4): away from norm 1, where a sum of squares crosses a binade.
+    scaled: Vec<u8>,
+    norms: Vec<f64>,
+}
+
+impl Batch {
+    /// Adds a row whose elements are float32 numbers and whose float64 norm is `norm`.
+    pub(super) fn push(&mut self, row: &[f64], norm: f64, scale: f64) {
+        fill(row, 1.0, &mut self.rows);
+        fill(row, scale, &mut self.scaled);
+        self.norms.push(norm);
+    }
+
+    /// Measures every row that was added, in that order.
+    pub(super) fn measure(self, len: usize) -> Result<Vec<Float32>, Error> {
+        let count = self.norms.len();
+        let rows = Rows::contiguous(&self.rows, Dtype::F32, count, len, 1)?;
+        let scaled = Rows::contiguous(&self.scaled, Dtype::F32, count, len, 1)?;
+        let mut found = vec![Float32 { norms: [0.0; Way::ALL.len()], losses: [0.0; LOSSY.len()] }; count];
+        let mut single = vec![0.0; count];
+        for (place, way) in Way::ALL.into_iter().enumerate() {
+            let Some(summation) = way.summation() else {
+                for (one, norm) in found.iter_mut().zip(&self.norms) {
+                    one.norms[place] = *norm;
+                }
+                continue;
+            };
+            float32_norm(rows, summation, &mut single)?;
+            for (one, norm) in found.iter_mut().zip(&single) {
+                one.norms[place] = f64::from(*norm);
+            }
+        }
+        let mut exact = vec![0.0; count];
+        row_norms(scaled, &mut exact, None)?;
+        for (place, way) in LOSSY.into_iter().enumerate() {
+            float32_norm(scaled, way, &mut single)?;
+            for (one, (norm, short)) in found.iter_mut().zip(exact.iter().zip(&single)) {
+                one.losses[place] = (norm - f64::from(*short)) / norm;
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "float32 arithmetic is what is measured")]
-fn fill(row: &[f64], scale: f64, single: &mut Vec<f32>) {
-    single.clear();
-    single.extend(row.iter().map(|value| (value * scale) as f32));
+fn fill(row: &[f64], scale: f64, bytes: &mut Vec<u8>) {
+    bytes.extend(row.iter().flat_map(|value| ((value * scale) as f32).to_le_bytes()));
 }

@@ -20,7 +20,8 @@ mod lattice;
 mod measure;
 mod sample;
 mod scan;
-mod single;
+#[cfg(test)]
+mod tests;
 mod torch;
 mod widen;
 

@@ -8,7 +8,7 @@ use super::DecoderShape;
 use super::bounds::Bounds;
 use super::detail::RowDetail;
 use super::lattice::{Lattice, hidden_lattice};
-use super::measure::{Float32, float32};
+use super::measure::Float32;
 
 /// Most rows in a sample.
 const MOST_ROWS: usize = 1024;
@@ -80,42 +80,24 @@ pub(super) struct Sample {
     pub(super) lattice: Lattice,
 }
 
-/// Buffers that measuring overwrites.
-#[derive(Default)]
-pub(super) struct Scratch {
-    single: Vec<f32>,
-    leading: Vec<f64>,
-}
-
-impl Scratch {
-    /// What is measured of a sampled row beyond its tolerance: float32 norms and the hidden lattice.
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of these at hand")]
-    pub(super) fn measure(
-        &mut self,
-        shape: &DecoderShape,
-        choice: &Choice,
-        grid: Dtype,
-        place: usize,
-        row_index: usize,
-        row: &[f64],
-        norm: f64,
-        bounds: &Bounds,
-    ) -> (Option<Float32>, Lattice) {
-        let near_unit = (norm - 1.0).abs() <= EPS_REACH + 2.0 * bounds.of(norm).high;
-        let float32 = (grid == Dtype::F32 && near_unit)
-            .then(|| float32(row, norm, scale_of(row_index), &mut self.single));
-        let fine = matches!(grid, Dtype::F32 | Dtype::F64);
-        let lattice = if fine && choice.tries_lattice(shape, place) {
-            hidden_lattice(row, &mut self.leading)
+impl Choice {
+    /// The hidden lattice of the row at this place of the sample, where it is tried.
+    pub(super) fn lattice(&self, shape: &DecoderShape, grid: Dtype, place: usize, row: &[f64]) -> Lattice {
+        if matches!(grid, Dtype::F32 | Dtype::F64) && self.tries_lattice(shape, place) {
+            hidden_lattice(row, &mut Vec::new())
         } else {
             Lattice::Unknown
-        };
-        (float32, lattice)
+        }
     }
 }
 
+/// Whether a row is near enough to 1 for its float32 norms to tell anything.
+pub(super) fn is_near_unit(norm: f64, bounds: &Bounds) -> bool {
+    (norm - 1.0).abs() <= EPS_REACH + 2.0 * bounds.of(norm).high
+}
+
 /// A scale in [1, 4) that depends on nothing but the row's index (splitmix64).
-fn scale_of(row_index: usize) -> f64 {
+pub(super) fn scale_of(row_index: usize) -> f64 {
     let mut state = (row_index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -4,12 +4,10 @@
 //! ones along the last axis of float32 and bfloat16, a single one for float16 and along any other axis; the result
 //! rounded to the tensor's own type. float64 stays float64, and 8-bit floats have no norm.
 
-use unitrow_norms::Dtype;
+use unitrow_norms::{Dtype, Error, Rows, Summation, float32_norm, torch_figure};
 
 use super::chunk::is_judged;
 use super::grid::roundoff;
-use super::single::{lanes8, lanes8_of_bytes, sequential};
-use super::widen::widen_single;
 use super::{DecoderShape, U};
 
 /// Looks for the row whose figure is farthest from 1.
@@ -20,8 +18,8 @@ pub(super) struct TorchFigure {
     /// Largest deviation that some row is certain to show.
     certain: f64,
     relative_error: f64,
+    figures: Vec<f64>,
     single: Vec<f32>,
-    sums: Vec<f32>,
 }
 
 impl TorchFigure {
@@ -31,15 +29,14 @@ impl TorchFigure {
         let summing = (shape.len as f64 + 16.0) * U;
         let relative_error =
             if summing < 0.125 { summing + 2.0 * roundoff(shape.dtype) } else { f64::INFINITY };
-        let nothing = (Vec::new(), Vec::new());
         Self {
             shape,
             row_bytes,
             max_abs_deviation: 0.0,
             certain: 0.0,
             relative_error,
-            single: nothing.0,
-            sums: nothing.1,
+            figures: Vec::new(),
+            single: Vec::new(),
         }
     }
 
@@ -49,69 +46,41 @@ impl TorchFigure {
     }
 
     /// Measures those rows of a block that may show the largest deviation.
-    pub(super) fn look(&mut self, block: &[u8], norms: &[f64]) {
-        match self.shape.dtype {
-            Dtype::F64 => {
-                for norm in norms.iter().filter(|&&norm| is_judged(norm)) {
-                    self.show(*norm);
-                }
-            }
-            Dtype::F32 | Dtype::Bf16 | Dtype::F16 => self.look_in_single(block, norms),
-            _ => {}
+    pub(super) fn look(&mut self, block: &[u8], norms: &[f64]) -> Result<(), Error> {
+        if self.shape.dtype.size_bytes() == 1 {
+            return Ok(());
         }
-    }
-
-    fn look_in_single(&mut self, block: &[u8], norms: &[f64]) {
         for &norm in norms.iter().filter(|&&norm| is_judged(norm)) {
             self.certain = self.certain.max(self.range(norm).0);
         }
-        let rows = block.chunks_exact(self.row_bytes).zip(norms);
-        let certain = self.certain;
-        let leading: Vec<&[u8]> = rows
-            .filter(|&(_, &norm)| is_judged(norm) && self.range(norm).1 >= certain)
-            .map(|(row, _)| row)
-            .collect();
-        if self.shape.strided || self.shape.dtype == Dtype::F16 {
-            self.one_sum(&leading);
-        } else {
-            self.eight_sums(&leading);
+        let may_lead = |&norm: &f64| is_judged(norm) && self.range(norm).1 >= self.certain;
+        let Some(first) = norms.iter().position(may_lead) else { return Ok(()) };
+        let end = norms.iter().rposition(may_lead).unwrap_or(first) + 1;
+        let part = &block[first * self.row_bytes..end * self.row_bytes];
+        let rows = Rows::contiguous(part, self.shape.dtype, end - first, self.shape.len, 1)?;
+        self.figures.clear();
+        self.figures.resize(end - first, 0.0);
+        self.measure(rows)?;
+        for (figure, _) in self.figures.iter().zip(&norms[first..end]).filter(|&(_, &norm)| is_judged(norm)) {
+            self.max_abs_deviation = self.max_abs_deviation.max((figure - 1.0).abs());
         }
         self.certain = self.certain.max(self.max_abs_deviation);
+        Ok(())
     }
 
-    fn eight_sums(&mut self, rows: &[&[u8]]) {
-        for row in rows {
-            if self.shape.dtype == Dtype::F32 {
-                self.show(f64::from(lanes8_of_bytes(row).sqrt()));
-            } else {
-                self.single.clear();
-                widen_single(row, self.shape.dtype, &mut self.single);
-                self.show_rounded(lanes8(&self.single).sqrt());
-            }
+    fn measure(&mut self, rows: Rows<'_>) -> Result<(), Error> {
+        let dtype = self.shape.dtype;
+        if !self.shape.strided || dtype == Dtype::F64 {
+            return torch_figure(rows, &mut self.figures);
         }
-    }
-
-    fn one_sum(&mut self, rows: &[&[u8]]) {
-        for group in rows.chunks(8) {
-            self.single.clear();
-            for row in group {
-                widen_single(row, self.shape.dtype, &mut self.single);
-            }
-            sequential(&self.single, self.shape.len, &mut self.sums);
-            for place in 0..self.sums.len() {
-                self.show_rounded(self.sums[place].sqrt());
-            }
+        // These rows are contiguous here and were not in their tensor.
+        self.single.resize(self.figures.len(), 0.0);
+        float32_norm(rows, Summation::Sequential, &mut self.single)?;
+        for (figure, &norm) in self.figures.iter_mut().zip(&self.single) {
+            let norm = f64::from(norm);
+            *figure = if dtype == Dtype::F32 { norm } else { dtype.decode(dtype.encode(norm)) };
         }
-    }
-
-    /// A figure in the tensor's own type.
-    fn show_rounded(&mut self, norm: f32) {
-        let (dtype, norm) = (self.shape.dtype, f64::from(norm));
-        self.show(if dtype == Dtype::F32 { norm } else { dtype.decode(dtype.encode(norm)) });
-    }
-
-    fn show(&mut self, figure: f64) {
-        self.max_abs_deviation = self.max_abs_deviation.max((figure - 1.0).abs());
+        Ok(())
     }
 
     /// The least and most that torch can show for a row, certainly.

@@ -19,29 +19,6 @@ pub(super) fn widen(bytes: &[u8], dtype: Dtype, values: &mut Vec<f64>) {
     }
 }
 
-/// Appends the elements of at most 32 bits as float32, exactly; float64 has no place here.
-pub(super) fn widen_single(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
-    match dtype {
-        Dtype::F32 => values.extend(items(bytes).map(f32::from_le_bytes)),
-        Dtype::Bf16 => {
-            values.extend(items(bytes).map(|item| f32::from_bits(u32::from(u16::from_le_bytes(item)) << 16)));
-        }
-        _ => {
-            let width = dtype.size_bytes();
-            values.extend(bytes.chunks_exact(width).map(|item| {
-                let mut word = [0; 8];
-                word[..width].copy_from_slice(item);
-                narrow(dtype.decode(u64::from_le_bytes(word)))
-            }));
-        }
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the formats narrower than float32 fit it exactly")]
-fn narrow(value: f64) -> f32 {
-    value as f32
-}
-
 fn items<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }
