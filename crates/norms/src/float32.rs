@@ -43,7 +43,7 @@ pub fn float32_norm(rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result
 pub fn float32_norm_with(isa: Isa, rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result<(), Error> {
     rows.check_output(norms.len())?;
     let mut wide = vec![0.0; norms.len()];
-    isa.run(Imitate { rows, way, keep_double: false, norms: &mut wide });
+    isa.run(Imitate { rows, way, as_torch: false, norms: &mut wide });
     for (norm, wide) in norms.iter_mut().zip(wide) {
         #[expect(clippy::cast_possible_truncation, reason = "these are float32 numbers")]
         let single = wide as f32;
@@ -72,7 +72,7 @@ pub fn torch_figure_with(isa: Isa, rows: Rows<'_>, norms: &mut [f64]) -> Result<
     let dtype = rows.dtype();
     let last_axis = rows.layout.strides[1] == 1;
     let way = if last_axis && dtype != Dtype::F16 { Summation::Lanes8 } else { Summation::Sequential };
-    isa.run(Imitate { rows, way, keep_double: true, norms });
+    isa.run(Imitate { rows, way, as_torch: true, norms });
     if matches!(dtype, Dtype::F16 | Dtype::Bf16) {
         for norm in norms {
             *norm = dtype.decode(dtype.encode(*norm));

@@ -97,6 +97,14 @@ impl Layout {
         self.shape[0] * self.shape[2]
     }
 
+    /// Refuses another view that has not as many rows of the same length.
+    pub(crate) fn check_same_rows(&self, what: &'static str, other: &Self) -> Result<(), Error> {
+        if (self.count(), self.shape[1]) == (other.count(), other.shape[1]) {
+            return Ok(());
+        }
+        Err(Error::Shape { what, expected: self.shape, found: other.shape })
+    }
+
     /// Whether neighbouring rows interleave in memory, so that matrix rows are streamed rather than ours.
     pub(crate) fn is_columns(&self) -> bool {
         self.strides[1] != 1 && self.strides[2] == 1 && self.shape[2] > 1

@@ -89,6 +89,19 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// The CPU has this instruction set.
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self;
 
+    /// `self / norm`, rounded once, given `inverse = 1 / norm`. No operand or result is near the ends of the
+    /// range.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn quotient(self, norm: Self, inverse: Self) -> Self;
+
+    /// Rounds to float32 and writes eight, at any alignment.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `target` is writable for 32 bytes.
+    unsafe fn narrow(self, target: *mut f32);
+
     /// Widens sixteen float16 to float32, at any alignment.
     ///
     /// # Safety

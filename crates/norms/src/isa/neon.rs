@@ -1,8 +1,8 @@
 //! NEON: four registers of two float64.
 
 use std::arch::aarch64::{
-    float64x2_t, vaddq_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vld1_f32, vld1q_f64, vmulq_f64,
-    vsqrtq_f64, vst1q_f64, vsubq_f64,
+    float64x2_t, vaddq_f64, vcvt_f32_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vld1_f32,
+    vld1q_f64, vmulq_f64, vsqrtq_f64, vst1_f32, vst1q_f64, vsubq_f64,
 };
 use std::array::from_fn;
 
@@ -98,6 +98,20 @@ unsafe impl Vector for Neon {
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {
         // SAFETY: NEON by contract.
         Self(from_fn(|pair| unsafe { vfmaq_f64(self.0[pair], x.0[pair], y.0[pair]) }))
+    }
+
+    #[inline(always)]
+    unsafe fn quotient(self, norm: Self, _inverse: Self) -> Self {
+        // SAFETY: NEON by contract.
+        unsafe { self.div(norm) }
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(self, target: *mut f32) {
+        for pair in 0..4 {
+            // SAFETY: NEON and 32 writable bytes by contract.
+            unsafe { vst1_f32(target.add(2 * pair), vcvt_f32_f64(self.0[pair])) }
+        }
     }
 
     #[inline(always)]

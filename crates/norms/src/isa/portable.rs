@@ -81,6 +81,18 @@ unsafe impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn quotient(self, norm: Self, _inverse: Self) -> Self {
+        Self(from_fn(|lane| self.0[lane] / norm.0[lane]))
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the rounding that is asked for")]
+    unsafe fn narrow(self, target: *mut f32) {
+        // SAFETY: the caller vouches for 32 writable bytes.
+        unsafe { target.cast::<[f32; LANES]>().write_unaligned(self.0.map(|lane| lane as f32)) }
+    }
+
+    #[inline(always)]
     unsafe fn widen_f16(source: *const u8, target: *mut f32) {
         // SAFETY: the caller vouches for 32 readable bytes.
         let halves = unsafe { source.cast::<[u16; 16]>().read_unaligned() };

@@ -20,9 +20,9 @@ const TOGETHER: usize = 4;
 pub(crate) struct Imitate<'a> {
     pub(crate) rows: Rows<'a>,
     pub(crate) way: Summation,
-    /// float64 is summed in float64, as torch does, and not rounded to float32 first.
-    pub(crate) keep_double: bool,
-    /// Receives the root of each sum; the root is taken in float32 unless `keep_double` applies.
+    /// float64 is summed in float64 and not rounded to float32 first, and tails end as in torch.
+    pub(crate) as_torch: bool,
+    /// Receives the root of each sum; the root is taken in float32 unless float64 is kept.
     pub(crate) norms: &'a mut [f64],
 }
 
@@ -49,7 +49,7 @@ impl Imitate<'_> {
         }
         let len = layout.shape[1];
         let mut gathered = Vec::new();
-        if E::DTYPE == Dtype::F64 && self.keep_double {
+        if E::DTYPE == Dtype::F64 && self.as_torch {
             let mut values: [Vec<f64>; TOGETHER] = Default::default();
             for (group, norms) in self.norms.chunks_mut(TOGETHER).enumerate() {
                 for (index, values) in values.iter_mut().take(norms.len()).enumerate() {
@@ -58,10 +58,10 @@ impl Imitate<'_> {
                     values.extend(row.as_chunks().0.iter().map(|word| f64::from_le_bytes(*word)));
                 }
                 let sums = if self.way == Summation::Sequential {
-                    lanes::<f64, 1>(values.each_ref().map(Vec::as_slice), 1, f64::mul_add)
+                    lanes::<f64, 1, 1>(values.each_ref().map(Vec::as_slice), 1, f64::mul_add)
                 } else {
                     // Half as many lanes as of float32; whatever is left over is fused.
-                    lanes::<f64, 4>(values.each_ref().map(Vec::as_slice), usize::MAX, f64::mul_add)
+                    lanes::<f64, 4, 4>(values.each_ref().map(Vec::as_slice), usize::MAX, f64::mul_add)
                 };
                 for (norm, sum) in norms.iter_mut().zip(sums) {
                     *norm = sum.sqrt();
@@ -78,10 +78,14 @@ impl Imitate<'_> {
             }
             let rows = values.each_ref().map(Vec::as_slice);
             let sums = match self.way {
-                Summation::Sequential => lanes::<f32, 1>(rows, 1, f32::mul_add),
-                Summation::Lanes8 => lanes::<f32, 8>(rows, 4, f32::mul_add),
-                Summation::Lanes16 => lanes::<f32, 16>(rows, 1, f32::mul_add),
-                Summation::Lanes32 => lanes::<f32, 32>(rows, 1, f32::mul_add),
+                Summation::Sequential => lanes::<f32, 1, 1>(rows, 1, f32::mul_add),
+                // torch reads bfloat16 sixteen at a time, into eight sums.
+                Summation::Lanes8 if E::DTYPE == Dtype::Bf16 && self.as_torch => {
+                    lanes::<f32, 8, 16>(rows, 1, f32::mul_add)
+                }
+                Summation::Lanes8 => lanes::<f32, 8, 8>(rows, 4, f32::mul_add),
+                Summation::Lanes16 => lanes::<f32, 16, 16>(rows, 1, f32::mul_add),
+                Summation::Lanes32 => lanes::<f32, 32, 32>(rows, 1, f32::mul_add),
                 Summation::Pairwise => rows.map(pairwise),
             };
             for (norm, sum) in norms.iter_mut().zip(sums) {
@@ -136,10 +140,11 @@ unsafe fn widen_row<V: Vector, E: Element>(row: &[u8], len: usize, values: &mut 
     values.truncate(len);
 }
 
-/// Sums of squares over `LANES` running sums, folded left to right. Of what is left over, groups of
-/// `tail_group` are added unfused, and the last few fused, with `fused(x, x, sum)`.
+/// Sums of squares over `LANES` running sums, as far as whole steps of `STEP` elements reach, folded left to
+/// right. Of what is left over, groups of `tail_group` are added unfused, and the last few fused, with
+/// `fused(x, x, sum)`.
 #[inline(always)]
-fn lanes<T, const LANES: usize>(
+fn lanes<T, const LANES: usize, const STEP: usize>(
     rows: [&[T]; TOGETHER],
     tail_group: usize,
     fused: impl Fn(T, T, T) -> T,
@@ -148,10 +153,11 @@ where
     T: Copy + Default + Add<Output = T> + Mul<Output = T>,
 {
     let len = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    let count = len / STEP * (STEP / LANES);
     // The last group may hold fewer rows; those left from before are as long or empty.
-    let chunks = rows.map(|row| if row.len() == len { row.as_chunks::<LANES>().0 } else { &[] });
+    let chunks =
+        rows.map(|row| if row.len() == len { &row.as_chunks::<LANES>().0[..count] } else { &[][..] });
     let mut sums = [[T::default(); LANES]; TOGETHER];
-    let count = len / LANES;
     if chunks.iter().all(|chunks| chunks.len() == count) {
         for index in 0..count {
             for (sums, chunks) in sums.iter_mut().zip(chunks) {
@@ -172,7 +178,7 @@ where
     let mut totals = [T::default(); TOGETHER];
     for ((total, sums), row) in totals.iter_mut().zip(sums).zip(rows) {
         *total = sums.into_iter().skip(1).fold(sums[0], |total, sum| total + sum);
-        let rest = &row[row.len() / LANES * LANES..];
+        let rest = &row[row.len() / STEP * STEP..];
         let unfused = rest.len() / tail_group * tail_group;
         for value in &rest[..unfused] {
             *total = *total + *value * *value;

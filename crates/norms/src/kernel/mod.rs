@@ -5,9 +5,14 @@
     reason = "a function that is not inlined loses the caller's target features"
 )]
 
+pub(crate) mod adam;
 pub(crate) mod columns;
 pub(crate) mod float32;
 pub(crate) mod last_axis;
+pub(crate) mod narrow;
+pub(crate) mod range;
+pub(crate) mod renorm;
 pub(crate) mod scan;
 pub(crate) mod sum;
+pub(crate) mod tangent;
 pub(crate) mod widen;

@@ -136,6 +136,24 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
+    /// The sum, rounded to float64.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn total(self) -> f64 {
+        let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
+        // SAFETY: both arrays hold eight float64.
+        unsafe {
+            self.high.store(high.as_mut_ptr());
+            self.low.store(low.as_mut_ptr());
+            let (high, low) = fold_half::<f64, 8, 4>(high, low);
+            let (high, low) = fold_half::<f64, 4, 2>(high, low);
+            let ([high], [low]) = fold_half::<f64, 2, 1>(high, low);
+            if high.is_finite() { high + low } else { high }
+        }
+    }
+
     /// The norm, and the sum of squares in float64.
     ///
     /// # Safety

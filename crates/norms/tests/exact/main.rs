@@ -5,3 +5,5 @@
 mod float32;
 mod norms;
 mod oracle;
+mod renorm;
+mod step;

@@ -1,0 +1,75 @@
+//! Gradients without the component that a norm constraint undoes.
+
+use std::ops::Add;
+
+use crate::dispatch::Isa;
+use crate::kernel::range::RowRange;
+use crate::kernel::renorm::Outcome;
+use crate::kernel::tangent::RemoveParallel;
+use crate::parallel::{part_of, run_parts};
+use crate::{Error, Pool, Rows, RowsMut};
+
+/// What became of the gradient rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// Gradient rows that were written.
+    pub changed: usize,
+    /// Gradient rows with no component along their row.
+    pub unchanged: usize,
+    /// Gradient rows left alone because their row is zero.
+    pub zero: usize,
+    /// Gradient rows left alone because they or their row hold NaN or Inf.
+    pub nonfinite: usize,
+}
+
+impl Removed {
+    pub(crate) fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Changed => self.changed += 1,
+            Outcome::Unchanged => self.unchanged += 1,
+            Outcome::Zero => self.zero += 1,
+            Outcome::Nonfinite => self.nonfinite += 1,
+        }
+    }
+}
+
+impl Add for Removed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            changed: self.changed + other.changed,
+            unchanged: self.unchanged + other.unchanged,
+            zero: self.zero + other.zero,
+            nonfinite: self.nonfinite + other.nonfinite,
+        }
+    }
+}
+
+/// Removes from each row of `grad` its component along the row of the same number, in place.
+///
+/// `grad -= row (grad · row) / (row · row)` in float64, rounded once to the format of `grad`; exact for rows
+/// that are not of unit length too. Both views have as many rows of the same length; their dtypes and strides
+/// may differ.
+///
+/// # Errors
+/// [`Error::Shape`] where the views disagree.
+pub fn remove_parallel(grad: RowsMut<'_>, rows: Rows<'_>, pool: Option<&Pool>) -> Result<Removed, Error> {
+    remove_parallel_with(Isa::detect(), grad, rows, pool)
+}
+
+/// [`remove_parallel`] on a chosen instruction set; the bits are the same on all of them.
+///
+/// # Errors
+/// As [`remove_parallel`].
+pub fn remove_parallel_with(
+    isa: Isa,
+    grad: RowsMut<'_>,
+    rows: Rows<'_>,
+    pool: Option<&Pool>,
+) -> Result<Removed, Error> {
+    rows.layout.check_same_rows("grad", &grad.layout)?;
+    let part = part_of(&[grad.layout, rows.layout], pool);
+    let parts: Vec<_> = RowRange::whole(grad).split(part).collect();
+    Ok(run_parts(pool, parts, |grads| isa.run(RemoveParallel { grads, rows })))
+}

@@ -1,0 +1,288 @@
+//! Gradient projection and the fused step against plain float64 and float32 transcriptions.
+
+use crate::oracle::{Stream, decode, encode};
+use unitrow_norms::{
+    Adam, AdamTensors, Dtype, Error, Isa, Pool, Rows, RowsMut, adam_step, adam_step_with, normalize_rows,
+    remove_parallel, remove_parallel_with, row_norms,
+};
+
+fn random(stream: &mut Stream, count: usize, dtype: Dtype) -> Vec<u8> {
+    let values: Vec<_> = (0..count).map(|_| stream.normal()).collect();
+    encode(&values, dtype)
+}
+
+/// The same elements with the two axes exchanged.
+fn transpose(bytes: &[u8], size_bytes: usize, rows: usize, len: usize) -> Vec<u8> {
+    (0..len)
+        .flat_map(|column| (0..rows).map(move |row| (row * len + column) * size_bytes))
+        .flat_map(|at| bytes[at..at + size_bytes].to_vec())
+        .collect()
+}
+
+#[test]
+fn projection_removes_what_is_parallel() {
+    let mut stream = Stream(21);
+    for (grad_dtype, row_dtype) in [
+        (Dtype::F32, Dtype::F32),
+        (Dtype::F64, Dtype::F64),
+        (Dtype::F32, Dtype::Bf16),
+        (Dtype::Bf16, Dtype::Bf16),
+        (Dtype::F16, Dtype::F32),
+        (Dtype::F8E5M2, Dtype::F32),
+    ] {
+        for len in [1, 2, 7, 64, 65, 300] {
+            let count = 5;
+            let rows = random(&mut stream, count * len, row_dtype);
+            let grads = random(&mut stream, count * len, grad_dtype);
+            let (row_values, grad_values) = (decode(&rows, row_dtype), decode(&grads, grad_dtype));
+            let mut reference = None;
+            for isa in Isa::all_available() {
+                let mut result = grads.clone();
+                let target = RowsMut::contiguous(&mut result, grad_dtype, count, len, 1).unwrap();
+                let along = Rows::contiguous(&rows, row_dtype, count, len, 1).unwrap();
+                remove_parallel_with(isa, target, along, None).unwrap();
+                assert!(*reference.get_or_insert_with(|| result.clone()) == result, "{isa}");
+
+                let size_bytes = grad_dtype.size_bytes();
+                let mut turned = transpose(&grads, size_bytes, count, len);
+                let target = RowsMut::contiguous(&mut turned, grad_dtype, 1, len, count).unwrap();
+                remove_parallel_with(isa, target, along, None).unwrap();
+                assert!(turned == transpose(&result, size_bytes, count, len), "{isa} strided");
+            }
+            let result = decode(&reference.unwrap(), grad_dtype);
+            for row in 0..count {
+                let of = |values: &[f64]| values[row * len..][..len].to_vec();
+                let (w, g, found) = (of(&row_values), of(&grad_values), of(&result));
+                let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+                let along = dot(&g, &w) / dot(&w, &w);
+                for ((g, w), found) in g.iter().zip(&w).zip(&found) {
+                    let exact = g - along * w;
+                    let scale = g.abs() + (along * w).abs();
+                    let rounding = (-f64::from(grad_dtype.precision_bits())).exp2() * exact.abs()
+                        + grad_dtype.min_subnormal() / 2.0
+                        + 1e-13 * scale;
+                    assert!((exact - found).abs() <= rounding, "{grad_dtype} {len}: {exact:e} {found:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn projection_of_extremes() {
+    let check = |row: [f64; 2], grad: [f64; 2], expected: [f64; 2]| {
+        let rows = encode(&row, Dtype::F64);
+        let mut grads = encode(&grad, Dtype::F64);
+        let target = RowsMut::contiguous(&mut grads, Dtype::F64, 1, 2, 1).unwrap();
+        let counts =
+            remove_parallel(target, Rows::contiguous(&rows, Dtype::F64, 1, 2, 1).unwrap(), None).unwrap();
+        let found = decode(&grads, Dtype::F64);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() <= 1e-15 || found.is_nan() && expected.is_nan(),
+                "{row:?}: {found:e}"
+            );
+        }
+        counts
+    };
+    check([1e200, 1e200], [1.0, 0.0], [0.5, -0.5]);
+    check([1e-200, 1e-200], [1.0, 0.0], [0.5, -0.5]);
+    assert_eq!(check([0.0, 0.0], [1.0, 2.0], [1.0, 2.0]).zero, 1);
+    assert_eq!(check([f64::NAN, 1.0], [1.0, 2.0], [1.0, 2.0]).nonfinite, 1);
+    assert_eq!(check([1.0, 1.0], [f64::NAN, 2.0], [f64::NAN, 2.0]).nonfinite, 1);
+    let mut grads = [0; 16];
+    let target = RowsMut::contiguous(&mut grads, Dtype::F32, 2, 2, 1).unwrap();
+    let rows = [0; 12];
+    let rows = Rows::contiguous(&rows, Dtype::F32, 1, 3, 1).unwrap();
+    assert!(matches!(remove_parallel(target, rows, None), Err(Error::Shape { .. })));
+}
+
+/// Parameters, gradients, averages and squares as bytes.
+#[derive(Clone, PartialEq)]
+struct State {
+    dtypes: [Dtype; 2],
+    params: Vec<u8>,
+    master: Option<Vec<u8>>,
+    grads: Vec<u8>,
+    exp_avg: Vec<u8>,
+    exp_avg_sq: Vec<u8>,
+}
+
+impl State {
+    fn new(stream: &mut Stream, count: usize, dtypes: [Dtype; 2], with_master: bool) -> Self {
+        let master = with_master.then(|| random(stream, count, Dtype::F32));
+        let params = match &master {
+            Some(master) => encode(&decode(master, Dtype::F32), dtypes[0]),
+            None => random(stream, count, dtypes[0]),
+        };
+        let grads = random(stream, count, dtypes[0]);
+        let squares: Vec<_> = (0..count).map(|_| stream.normal().abs()).collect();
+        Self {
+            dtypes,
+            params,
+            master,
+            grads,
+            exp_avg: random(stream, count, dtypes[1]),
+            exp_avg_sq: encode(&squares, dtypes[1]),
+        }
+    }
+
+    fn step(&mut self, isa: Isa, shape: [usize; 3], options: &Adam, pool: Option<&Pool>) {
+        let [outer, len, inner] = shape;
+        let [dtype, moments] = self.dtypes;
+        let tensors = AdamTensors {
+            params: RowsMut::contiguous(&mut self.params, dtype, outer, len, inner).unwrap(),
+            master: (self.master.as_mut())
+                .map(|master| RowsMut::contiguous(master, Dtype::F32, outer, len, inner).unwrap()),
+            grads: Rows::contiguous(&self.grads, dtype, outer, len, inner).unwrap(),
+            exp_avg: RowsMut::contiguous(&mut self.exp_avg, moments, outer, len, inner).unwrap(),
+            exp_avg_sq: RowsMut::contiguous(&mut self.exp_avg_sq, moments, outer, len, inner).unwrap(),
+        };
+        adam_step_with(isa, tensors, options, pool).unwrap();
+    }
+}
+
+#[test]
+fn without_the_constraint_it_is_adam() {
+    let mut stream = Stream(22);
+    for (weight_decay, decoupled, maximize) in [(0.0, false, false), (0.1, false, true), (0.1, true, false)] {
+        for betas in [(0.9, 0.999), (0.0, 0.99), (0.3, 0.5)] {
+            let options = Adam {
+                lr: 1e-2,
+                betas,
+                weight_decay,
+                decoupled,
+                maximize,
+                step: 3,
+                unit_norm: false,
+                ..Adam::default()
+            };
+            let before = State::new(&mut stream, 6 * 70, [Dtype::F32; 2], false);
+            let mut after = before.clone();
+            after.step(Isa::detect(), [6, 70, 1], &options, None);
+            let read = |bytes: &[u8]| decode(bytes, Dtype::F32);
+            let (params, grads) = (read(&before.params), read(&before.grads));
+            let (averages, squares) = (read(&before.exp_avg), read(&before.exp_avg_sq));
+            for (index, found) in read(&after.params).into_iter().enumerate() {
+                let mut param = params[index];
+                let mut grad = if maximize { -grads[index] } else { grads[index] };
+                if decoupled {
+                    param *= 1.0 - options.lr * weight_decay;
+                } else {
+                    grad += weight_decay * param;
+                }
+                let average = betas.0 * averages[index] + (1.0 - betas.0) * grad;
+                let square = betas.1 * squares[index] + (1.0 - betas.1) * grad * grad;
+                let corrected = average / (1.0 - betas.0.powi(3));
+                let root = (square / (1.0 - betas.1.powi(3))).sqrt();
+                let expected = param - options.lr * corrected / (root + options.eps);
+                let rounding = 2e-7 * (param.abs() + 1e-2 * 10.0);
+                assert!((found - expected).abs() <= rounding, "{options:?}: {found} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_isa_layout_and_thread_count_steps_alike() {
+    let mut stream = Stream(23);
+    let shape = [60, 130, 1];
+    for (dtypes, with_master) in [
+        ([Dtype::F32, Dtype::F32], false),
+        ([Dtype::F32, Dtype::Bf16], false),
+        ([Dtype::Bf16, Dtype::Bf16], false),
+        ([Dtype::Bf16, Dtype::F32], true),
+    ] {
+        let start = State::new(&mut stream, shape[0] * shape[1], dtypes, with_master);
+        let options = Adam { lr: 1e-2, weight_decay: 0.01, decoupled: true, ..Adam::default() };
+        let mut reference = start.clone();
+        reference.step(Isa::all_available()[0], shape, &options, None);
+        for isa in Isa::all_available() {
+            let mut state = start.clone();
+            state.step(isa, shape, &options, None);
+            assert!(state == reference, "{isa} {dtypes:?}");
+        }
+        for threads in 2..=3 {
+            let mut state = start.clone();
+            state.step(Isa::detect(), shape, &options, Some(&Pool::new(threads).unwrap()));
+            assert!(state == reference, "{threads} threads");
+        }
+        let turn = |state: &State| State {
+            dtypes,
+            params: transpose(&state.params, dtypes[0].size_bytes(), 60, 130),
+            master: state.master.as_ref().map(|master| transpose(master, 4, 60, 130)),
+            grads: transpose(&state.grads, dtypes[0].size_bytes(), 60, 130),
+            exp_avg: transpose(&state.exp_avg, dtypes[1].size_bytes(), 60, 130),
+            exp_avg_sq: transpose(&state.exp_avg_sq, dtypes[1].size_bytes(), 60, 130),
+        };
+        let mut turned = turn(&start);
+        turned.step(Isa::detect(), [1, 130, 60], &options, None);
+        assert!(turned == turn(&reference), "strided {dtypes:?}");
+    }
+}
+
+#[test]
+fn rows_stay_unit() {
+    let mut stream = Stream(24);
+    let (count, len) = (40, 200);
+    for (dtypes, with_master) in [
+        ([Dtype::F32, Dtype::F32], false),
+        ([Dtype::Bf16, Dtype::F32], false),
+        ([Dtype::Bf16, Dtype::F32], true),
+    ] {
+        let mut state = State::new(&mut stream, count * len, dtypes, with_master);
+        for step in 1..=5 {
+            state.grads = random(&mut stream, count * len, dtypes[0]);
+            let options = Adam { lr: 1e-2, step, ..Adam::default() };
+            state.step(Isa::detect(), [count, len, 1], &options, None);
+            // The rounding bound itself is what renormalisation goes by: it finds nothing to do.
+            let (bytes, dtype) = match &state.master {
+                Some(master) => (master.clone(), Dtype::F32),
+                None => (state.params.clone(), dtypes[0]),
+            };
+            let mut copy = bytes.clone();
+            let rows = RowsMut::contiguous(&mut copy, dtype, count, len, 1).unwrap();
+            assert_eq!(
+                normalize_rows(rows, unitrow_norms::Normalize::default(), None).unwrap().unchanged,
+                count
+            );
+            assert!(copy == bytes);
+            let mut norms = vec![0.0; count];
+            row_norms(Rows::contiguous(&bytes, dtype, count, len, 1).unwrap(), &mut norms, None).unwrap();
+            let unit = (-f64::from(dtype.precision_bits())).exp2();
+            assert!(norms.iter().all(|norm| (norm - 1.0).abs() <= unit));
+            if let Some(master) = &state.master {
+                assert!(encode(&decode(master, Dtype::F32), dtypes[0]) == state.params);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let run = |options: &Adam, dtype: Dtype| {
+        let mut bytes = [[0_u8; 64]; 4];
+        let [params, grads, exp_avg, exp_avg_sq] = &mut bytes;
+        let size = 4 * dtype.size_bytes();
+        let tensors = AdamTensors {
+            params: RowsMut::contiguous(&mut params[..size], dtype, 2, 2, 1).unwrap(),
+            master: None,
+            grads: Rows::contiguous(&grads[..size], dtype, 2, 2, 1).unwrap(),
+            exp_avg: RowsMut::contiguous(&mut exp_avg[..16], Dtype::F32, 2, 2, 1).unwrap(),
+            exp_avg_sq: RowsMut::contiguous(&mut exp_avg_sq[..16], Dtype::F32, 2, 2, 1).unwrap(),
+        };
+        adam_step(tensors, options, None)
+    };
+    assert!(run(&Adam::default(), Dtype::F32).is_ok());
+    assert!(matches!(run(&Adam::default(), Dtype::F16), Err(Error::Dtype { .. })));
+    for options in [
+        Adam { lr: -1.0, ..Adam::default() },
+        Adam { lr: f64::NAN, ..Adam::default() },
+        Adam { betas: (1.0, 0.9), ..Adam::default() },
+        Adam { betas: (0.9, -0.1), ..Adam::default() },
+        Adam { eps: -1e-8, ..Adam::default() },
+        Adam { step: 0, ..Adam::default() },
+    ] {
+        assert!(matches!(run(&options, Dtype::F32), Err(Error::Parameter { .. })), "{options:?}");
+    }
+}
