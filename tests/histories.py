@@ -208,9 +208,7 @@ def stepped(rng: np.random.Generator, values: Rows32, rate: float, *, project: b
 # --- decoders --------------------------------------------------------------------------------------------
 
 
-def make(
-    history: str, values: NDArray[np.floating], dtype: str, right: str, **known: object
-) -> Decoder:
+def make(history: str, values: NDArray[np.floating], dtype: str, right: str, **known: object) -> Decoder:
     names = known.pop("normaliser", "")
     assert isinstance(names, str)
     return Decoder(
@@ -258,7 +256,9 @@ def short(rng: np.random.Generator, rows: int, length: int, source: str) -> Iter
         right = "unit-eps" if rows >= 64 else "unit"
         yield make(f"eps {order} x5", values, "f32", right, normaliser="norm+eps f32", repeated=True)
     once = normalised(normalised(start), "lanes8", "eps")
-    yield make("one eps pass on unit rows", once, "f32", "unit-eps unit", normaliser="f32 norm+eps", repeated=True)
+    yield make(
+        "one eps pass on unit rows", once, "f32", "unit-eps unit", normaliser="f32 norm+eps", repeated=True
+    )
     first = normalised(start, "lanes8", "eps")
     yield make("one eps pass", first, "f32", "unit-eps unit", normaliser="f32 norm+eps")
     level = normalised(start) * np.float32(1.4)
@@ -266,7 +266,9 @@ def short(rng: np.random.Generator, rows: int, length: int, source: str) -> Iter
     yield make("one eps pass from one norm", even, "f32", "unit-eps unit", normaliser="f32 norm+eps")
     for eps in (1e-6, 1e-5):
         values = normalised(start) / np.float32(1.0 + eps)
-        yield make(f"eps {eps}", values, "f32", "unit-eps uniform unit", normaliser="f32 norm+eps", repeated=True)
+        yield make(
+            f"eps {eps}", values, "f32", "unit-eps uniform unit", normaliser="f32 norm+eps", repeated=True
+        )
     for name, eps in (("bf16", 2.0**-7), ("f16", 2.0**-10)):
         values = normalised_in(start, name, eps=eps, passes=12)
         right = "unit-eps uniform" if name == "bf16" else "unit-eps uniform unit-rounded"
@@ -284,13 +286,23 @@ def low_precision(rng: np.random.Generator, rows: int, length: int, source: str)
             yield make(f"{name} widened to float32", values, "f32", "unit-rounded", normaliser="f32")
     yield make("bf16 widened to float64", rounded(done, "bf16"), "f64", "unit-rounded", normaliser="f32")
     yield make(
-        "bf16 truncated", rounded(done, "bf16", truncate=True), "bf16", "unit-rounded uniform unit-eps unit-drifted"
+        "bf16 truncated",
+        rounded(done, "bf16", truncate=True),
+        "bf16",
+        "unit-rounded uniform unit-eps unit-drifted",
     )
     for name in ("bf16", "f16"):
         values = normalised_in(start, name)
         yield make(f"divided in {name}", values, name, "unit-rounded", normaliser="low-precision")
         again = normalised(rounded(start, name))
-        yield make(f"{name} rows divided in float32", again, "f32", "unit unit-rounded", normaliser="f32", lattice=name)
+        yield make(
+            f"{name} rows divided in float32",
+            again,
+            "f32",
+            "unit unit-rounded",
+            normaliser="f32",
+            lattice=name,
+        )
     values = rounded(normalised(rounded(start, "bf16")), "bf16")
     yield make("bf16 parameter, float32 division", values, "bf16", "unit-rounded", normaliser="f32")
 
@@ -323,7 +335,13 @@ def uniform(rng: np.random.Generator, rows: int, length: int, source: str) -> It
     for factor in (0.09, 0.93, 1.25, 48.0, 1e-12, 1e15):
         yield make(f"times {factor}", done * np.float32(factor), "f32", "uniform")
     yield make("times 0.37 in float64", normalised_wide(start) * 0.37, "f64", "uniform")
-    yield make("bf16 rows times 3 in float32", rounded(done, "bf16") * np.float32(3.3), "f32", "uniform", lattice="bf16")
+    yield make(
+        "bf16 rows times 3 in float32",
+        rounded(done, "bf16") * np.float32(3.3),
+        "f32",
+        "uniform",
+        lattice="bf16",
+    )
     yield make("times 2.7, stored in bf16", rounded(done * np.float32(2.7), "bf16"), "bf16", "uniform")
     yield make("times 0.2, stored in f16", rounded(done * np.float32(0.2), "f16"), "f16", "uniform")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from histories import FAMILIES, SOURCES, Decoder
 
+from histories import FAMILIES, SOURCES, Decoder
 from unitrow._native import decoder_stats
 from unitrow.verdict import decide
 

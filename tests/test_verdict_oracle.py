@@ -1,14 +1,14 @@
-"""The scan's shortcuts change nothing: counts, answers and verdicts are those of the rules applied to every row."""
+"""The scan's shortcuts change nothing: figures and verdicts are those of the rules applied to every row."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from histories import FAMILIES, FORMATS, SOURCES, Decoder, normalised_wide, rounded, stored
-from verdict_oracle import Oracle
 
+from histories import FAMILIES, FORMATS, SOURCES, Decoder, normalised_wide, rounded, stored
 from unitrow._native import decoder_stats
 from unitrow.verdict import decide
+from verdict_oracle import Oracle
 
 DTYPES = ("f32", "f64", *FORMATS)
 
@@ -37,7 +37,9 @@ def compare(stats: dict, oracle: Oracle) -> None:
     close = {"rtol": 1e-9, "atol": 1e-16}
     np.testing.assert_allclose(stats["tolerance_median"], np.median(oracle.tolerance[oracle.sample]), **close)
     np.testing.assert_allclose(stats["tolerance_max"], oracle.tolerance[oracle.sample].max(), **close)
-    np.testing.assert_allclose(stats["independent_spread"], np.median(oracle.q[oracle.sample]), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        stats["independent_spread"], np.median(oracle.q[oracle.sample]), rtol=1e-6, atol=1e-9
+    )
     np.testing.assert_allclose(stats["median"], oracle.c, rtol=1e-14)
     np.testing.assert_allclose(stats["robust_sd"], oracle.robust_sd, rtol=1e-6, atol=1e-15)
     ratio = np.sqrt(np.mean((oracle.delta[oracle.sample] / oracle.s[oracle.sample]) ** 2))
@@ -67,7 +69,9 @@ def test_rows_at_every_distance(dtype: str, seed: int) -> None:
     rng = np.random.default_rng([seed, DTYPES.index(dtype)])
     rows, length = int(rng.integers(1, 700)), int(rng.choice([1, 2, 3, 17, 64, 300]))
     source = list(SOURCES.values())[seed % len(SOURCES)]
-    distance = 10.0 ** rng.uniform(*rng.choice([[-9.0, -1.0], [-7.0, -4.0], [-4.0, -1.5], [-12.0, -6.0]]), rows)
+    distance = 10.0 ** rng.uniform(
+        *rng.choice([[-9.0, -1.0], [-7.0, -4.0], [-4.0, -1.5], [-12.0, -6.0]]), rows
+    )
     sign = rng.choice([[-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0]])
     norms = rng.choice([1.0, 1.0, 0.7, 1.0 - 1e-5]) * (1.0 + distance * rng.choice(sign, rows))
     values = normalised_wide(source(rng, rows, length)) * norms[:, None]

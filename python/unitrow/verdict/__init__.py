@@ -1,7 +1,7 @@
 """Verdicts on decoder rows: rules over the figures of a scan, and their wording.
 
-The rules and what they rest on: `docs/numerics.md`. Nothing here touches an element; `decide` takes the figures
-that the Rust scan computed.
+The rules and what they rest on: `docs/numerics.md`. Nothing here touches an element; `decide` takes the
+figures that the Rust scan computed.
 """
 
 from unitrow.verdict.model import ORDER, Claim, History, Name, Strength, Verdict, worst_verdict

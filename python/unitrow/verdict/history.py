@@ -1,7 +1,7 @@
 """How rows came to be, as far as their figures tell (`docs/numerics.md`, "Normaliser" and "Passes").
 
-What the page marks as not inferable is never said here: how many steps there were, who made them, and whether a
-later normalisation erased an earlier history.
+What the page marks as not inferable is never said here: how many steps there were, who made them, and whether
+a later normalisation erased an earlier history.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from unitrow.verdict.model import Claim, History, Name, Strength
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from unitrow.verdict.model import Claim, History, Name, Strength
 
 U = 2.0**-24
 """One ulp of float32 below 1.0."""
@@ -25,10 +25,10 @@ SINGLE_RATIO = 3.0
 """z from here on: arithmetic of the rows' own grid."""
 
 FIGURE_SPREAD = 1.5
-"""Standard deviation, in U, up to which float32 norms agree with some float32 normaliser; drift leaves more."""
+"""Standard deviation, in U, of float32 norms after some float32 normaliser; drift leaves more."""
 
 SPREAD_SHARE = 1.0 / 8.0
-"""Where s is more than this share of a roundoff, a norm rounded to it does not raise z clearly above 2."""
+"""Where s is more than this share of a roundoff, a norm rounded to it does not raise z clearly."""
 
 STORED_RATIO = (0.9, 1.1)
 """z of rows that were unit in float32 or wider and then stored in 16 bits or fewer."""
@@ -58,7 +58,7 @@ SETTLED_SHARE = 0.97
 """The same for division by norm + eps, where repeated passes settle almost every row."""
 
 ROUNDED_SHAPE = 2.4
-"""Kurtosis below this: deviations as evenly spread as the rounding error of a norm; those of drift are not."""
+"""Kurtosis below this: deviations as evenly spread as rounding errors of a norm, unlike drift."""
 
 ROUNDED_SPREAD = (0.25, 0.7)
 """Standard deviation, in u, that rounding a norm to the stored format leaves."""
@@ -136,7 +136,9 @@ def _of_unit_rows(stats: Mapping[str, Any]) -> Claim:
     if ratio >= SINGLE_RATIO and figure_spread(stats) <= FIGURE_SPREAD:
         return claim("f32", "strong", f"{told}: the norm was computed in float32")
     if ratio >= SINGLE_RATIO:
-        return claim("unknown", "inconclusive", f"{told}: float32 in an order not known here, or slight drift")
+        return claim(
+            "unknown", "inconclusive", f"{told}: float32 in an order not known here, or slight drift"
+        )
     if ratio < EXACT_RATIO and stats["rounding_spread"] <= SPREAD_SHARE * U:
         return claim("f64", "strong", f"{told}: the norm was computed in float64 or wider")
     return claim("unknown", "inconclusive", f"{told}, which float32 and float64 may both leave on such rows")
@@ -168,7 +170,7 @@ def _of_short_rows(stats: Mapping[str, Any]) -> Claim:
         told = (
             f"measured in float32 ({stats['float32_way']}), rows are short of 1 by {-mean:.3g} U on average"
         )
-        if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1]:
+        if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1] or stats["float32_settled"] >= SETTLED_SHARE:
             return claim("norm+eps", "strong", f"{told}, as division by norm + 2^-23 leaves them")
         return claim(
             "unknown",
@@ -224,8 +226,8 @@ def _passes_of_short_rows(stats: Mapping[str, Any]) -> Claim:
         return claim(
             "inconclusive", "inconclusive", "one division and many leave similar rows in so few bits"
         )
-    mean, settled = stats["float32_mean"], stats["float32_settled"]
+    settled = stats["float32_settled"]
     told = f"one more division by norm + 2^-23 would leave {settled:.1%} of the rows as they are"
-    if EPS_WINDOW[0] <= mean <= EPS_WINDOW[1] and settled >= SETTLED_SHARE and stats["row_len"] >= SETTLED_LENGTH:
+    if settled >= SETTLED_SHARE and stats["row_len"] >= SETTLED_LENGTH:
         return claim("repeated", "suggestive", told)
     return claim("inconclusive", "inconclusive", told)

@@ -6,7 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from unitrow.verdict import words
-from unitrow.verdict.history import FIGURE_SPREAD, UNKNOWN, figure_spread, hidden_lattice, history_of
+from unitrow.verdict.history import (
+    FIGURE_SPREAD,
+    SETTLED_SHARE,
+    UNKNOWN,
+    figure_spread,
+    hidden_lattice,
+    history_of,
+)
 from unitrow.verdict.model import Name, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +30,7 @@ EPS_REACH = 2.0**-13
 """A median norm this close below 1, shared by all rows, may come from division by norm + eps."""
 
 EPS_BIAS = -0.7
-"""Mean deviation, in U or u, below which eps shows: finfo.eps leaves -1 to -1.9, division without eps -0.35."""
+"""Mean deviation, in U or u, below which eps shows: finfo.eps leaves -1 to -1.9, without eps it is -0.35."""
 
 EPS_BIAS_LOW_PRECISION = (-2.1, -0.9)
 """Mean deviation, in u, that repeated division by norm + finfo.eps leaves in 16 bits and below."""
@@ -70,7 +77,8 @@ def decide(
 
     Args:
         stats: Its figures (`unitrow.verdict.Stats`).
-        expected: `yes`, `no` or `unknown`: whether the layout's trainer keeps rows unit. Changes words, never the verdict.
+        expected: `yes`, `no` or `unknown`: whether the layout's trainer keeps rows unit. Changes words,
+            never the verdict.
         latent_axis_known: Whether it is certain which axis holds the latents.
         other_axis: The figures over the other axis. Without them a decoder normalised along the wrong axis is
             `free` or `bounded`; `needs_other_axis` says when they are wanted.
@@ -139,6 +147,8 @@ def _is_short_of_unit(stats: Mapping[str, Any], *, unit: bool) -> bool:
         return False
     if hidden_lattice(stats):  # squares of few-bit numbers round unevenly: such sums are biased by themselves
         return False
+    if stats["float32_settled"] >= SETTLED_SHARE:
+        return True
     alike = figure_spread(stats) <= max(FIGURE_SPREAD, -mean / 2.0)  # the shortfall is common, unlike drift
     return bool(alike and mean + ERRORS * error < EPS_BIAS)
 

@@ -73,9 +73,12 @@ def sentence(reason: str) -> str:
 
 
 def _unit(stats: Mapping[str, Any]) -> str:
+    torch = stats["torch_max_abs_deviation"]
+    shown = "" if torch is None else f"; torch's own norm shows up to {torch:.1e}, its rounding included"
     return (
-        f"All {_rows(stats['judged_rows'])} are unit vectors: their float64 norms lie within {_deviation(stats)} of 1, "
-        f"and float32 arithmetic alone may leave {stats['tolerance_median']:.1e} on rows like these."
+        f"All {_rows(stats['judged_rows'])} are unit vectors: their float64 norms lie within "
+        f"{_deviation(stats)} of 1, where float32 arithmetic may leave {stats['tolerance_median']:.1e} "
+        f"on such rows{shown}."
     )
 
 
@@ -88,57 +91,53 @@ def _unit_wide(stats: Mapping[str, Any]) -> str:
 
 def _unit_rounded(stats: Mapping[str, Any]) -> str:
     grid, stored = FORMATS[stats["grid"]], FORMATS[stats["dtype"]]
-    where = (
-        f"stored in {grid}"
-        if grid == stored
-        else f"stored in {stored} now, but in {grid} once (their low bits are zero)"
-    )
+    where = f"stored in {grid}"
+    if grid != stored:
+        where = f"stored in {stored} now, but were in {grid} once (no element has more bits)"
     return (
-        f"All {_rows(stats['judged_rows'])} are unit vectors as far as {grid} can hold them: norms lie within "
-        f"{stats['max_abs_deviation']:.2g} of 1, and rounding explains up to {stats['tolerance_median']:.1e}. "
-        f"They are {where}."
+        f"All {_rows(stats['judged_rows'])} are unit vectors as far as {grid} can hold them: norms lie "
+        f"within {stats['max_abs_deviation']:.2g} of 1, and rounding may leave "
+        f"{stats['tolerance_median']:.1e}. They are {where}."
     )
 
 
 def _unit_eps(stats: Mapping[str, Any]) -> str:
+    short = f"{-stats['mean_deviation']:.2g}"
     if stats["grid"] == "f32":
         short = f"{-stats['float32_mean']:.3g} U (U = 2^-24) when measured the way they were divided"
-    else:
-        short = f"{-stats['mean_deviation']:.2g}"
     return (
-        f"The {_rows(stats['judged_rows'])} are unit but for a common shortfall of {short}: the mark of dividing by "
-        "norm + eps instead of the norm."
+        f"The {_rows(stats['judged_rows'])} are unit but for a common shortfall of {short}: "
+        "the mark of dividing by norm + eps instead of the norm."
     )
 
 
 def _unit_drifted(stats: Mapping[str, Any]) -> str:
     grid = FORMATS[stats["grid"]]
     return (
-        f"Norms lie near 1 (median {stats['median']:.6g}, largest distance {stats['max_abs_deviation']:.2g}) but farther "
-        f"than rounding in {grid} explains (about {stats['tolerance_median']:.1e}): rows were unit and moved since, for "
-        "instance by an optimiser step after the last normalisation."
+        f"Norms lie near 1 (median {stats['median']:.6g}, at most {stats['max_abs_deviation']:.2g} away) "
+        f"but farther than rounding in {grid} explains (about {stats['tolerance_median']:.1e}): rows were "
+        "unit and moved since, for instance by an optimiser step after the last normalisation."
     )
 
 
 def _uniform(stats: Mapping[str, Any]) -> str:
-    grid = FORMATS[stats["grid"]]
-    why = (
-        f"rounding in {grid} explains"
-        if stats["common_scale_holds"]
-        else f"more than rounding in {grid} explains"
-    )
+    explained = stats["common_scale_holds"]
     lattice = hidden_lattice(stats)
-    once = f", as for rows once stored in {lattice}" if lattice and not stats["common_scale_holds"] else ""
+    why = f"{'' if explained else 'more than '}rounding in {FORMATS[stats['grid']]} explains"
+    if lattice and not explained:
+        why += f", as for rows once stored in {lattice}"
     return (
         f"All {_rows(stats['judged_rows'])} share one norm, {stats['median']:.6g}, which is not 1; "
-        f"they differ from it by at most {stats['relative_spread']:.1e} ({why}{once})."
+        f"they differ from it by at most {stats['relative_spread']:.1e} ({why})."
     )
 
 
 def _bounded(stats: Mapping[str, Any]) -> str:
+    below = 1.0 + stats["below_median"]
     return (
-        f"No row is longer than 1: {stats['rows_within']} of {_rows(stats['judged_rows'])} sit at 1 to rounding and "
-        f"{stats['rows_below']} below (median norm of these {1.0 + stats['below_median']:.3g}), as a limit on the norm leaves them."
+        f"No row is longer than 1: of {_rows(stats['judged_rows'])}, {stats['rows_within']} sit at 1 to "
+        f"rounding and {stats['rows_below']} below it (median {below:.3g}), as a limit on the norm leaves "
+        "them."
     )
 
 
@@ -151,8 +150,9 @@ def _free(stats: Mapping[str, Any]) -> str:
 
 def _wrong_axis(stats: Mapping[str, Any], other_axis: Mapping[str, Any]) -> str:
     return (
-        f"The other axis is the normalised one: norms across latents lie within {other_axis['max_abs_deviation']:.2g} of 1, "
-        f"while the norms of latents range from {stats['min']:.3g} to {stats['max']:.3g}."
+        "The other axis is the normalised one: norms across the latents lie within "
+        f"{other_axis['max_abs_deviation']:.2g} of 1, while those of the latents range from "
+        f"{stats['min']:.3g} to {stats['max']:.3g}."
     )
 
 
