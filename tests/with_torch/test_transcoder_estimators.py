@@ -1,4 +1,4 @@
-"""The straight-through estimators against the published pseudo-derivatives, written out element by element."""
+"""The straight-through estimators against the published pseudo-derivatives, written out in loops."""
 
 from __future__ import annotations
 
