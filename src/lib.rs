@@ -2,6 +2,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 extracts arguments by value")]
 use pyo3::prelude::*;
 
+mod adam;
 mod arrays;
 mod audit;
 mod errors;
@@ -19,7 +20,9 @@ mod _native {
     #[pymodule_export]
     use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
     #[pymodule_export]
-    use crate::norms::row_norms;
+    use crate::adam::adam_step_;
+    #[pymodule_export]
+    use crate::norms::{normalize_rows_, remove_parallel_, row_norms};
     #[pymodule_export]
     use crate::stats::decoder_stats;
     #[pymodule_export]
