@@ -29,7 +29,9 @@ def test_one_base_and_the_builtin_kind(name, builtin):
 
 def test_every_exported_error_is_public():
     assert set(errors.__all__) == {
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
     }
 
 

@@ -81,9 +81,32 @@ def adam_step_(
     *,
     step: int,
     lr: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    decoupled: bool = True,
+    maximize: bool = False,
     unit_norm: bool = True,
 ) -> None: ...
+
+# Digests: see unitrow.identity. Both can be interrupted.
+
+class FileDigests(TypedDict, total=False):
+    size: int
+    digests: dict[str, str]
+    finding: dict[str, Any]
+
+class ContentId(TypedDict, total=False):
+    content: str
+    size: int
+    tensors: int
+    finding: dict[str, Any]
+    file: int
+
+def digest_files(
+    requests: Sequence[tuple[str | PathLike[str], Sequence[str], tuple[int, int] | None]],
+    jobs: int | None = None,
+) -> list[FileDigests]: ...
+def content_ids(
+    sets: Sequence[Sequence[str | PathLike[str]]], jobs: int | None = None
+) -> list[ContentId]: ...

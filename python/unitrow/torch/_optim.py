@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 
 from unitrow import _native
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim.optimizer import ParamsT, StateDict
 
-# Formats that the fused kernel updates, each with moments of its own format.
+# Formats that the fused kernel takes, in any mixture.
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -93,27 +94,22 @@ class UnitNormAdam(Optimizer):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Loads the state of a `UnitNormAdam`, `torch.optim.Adam` or `torch.optim.AdamW`.
 
-        What those do not know (`dim`, `unit_norm`) stays as it is here.
+        What those do not know (`dim`, `unit_norm`) stays as it is here; what they do know (`maximize`, and
+        whether weight decay is decoupled) is done as they do it.
 
         Raises:
-            ValueError: the state needs amsgrad, maximize or coupled weight decay, which are not offered here.
+            ValueError: the state was made with amsgrad, which is not offered here.
         """
-        for group in state_dict["param_groups"]:
-            coupled = group.get("weight_decay", 0) and not group.get("decoupled_weight_decay", False)
-            for wrong, name in (
-                (group.get("amsgrad"), "amsgrad=True"),
-                (group.get("maximize"), "maximize=True"),
-                (coupled, "weight decay that is not decoupled"),
-            ):
-                if wrong:
-                    msg = f"the state dict was made with {name}, which UnitNormAdam does not do"
-                    raise ValueError(msg)
+        if any(group.get("amsgrad") for group in state_dict["param_groups"]):
+            msg = "the state dict was made with amsgrad=True, which UnitNormAdam does not do"
+            raise ValueError(msg)
         own = [{key: group[key] for key in ("dim", "unit_norm")} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, kept in zip(self.param_groups, own, strict=True):
             for key, value in kept.items():
                 group.setdefault(key, value)
-            group["decoupled_weight_decay"] = True
+            # Adams from before this key existed knew no other way.
+            group.setdefault("decoupled_weight_decay", False)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -153,8 +149,7 @@ class UnitNormAdam(Optimizer):
         tensors = [parameter, cast("Tensor", parameter.grad), state["exp_avg"], state["exp_avg_sq"]]
         if group["unit_norm"]:
             tensors = [local(x, dim, "a constrained parameter") for x in tensors]
-        same = all(x.dtype == tensors[0].dtype for x in tensors)
-        if same and tensors[0].dtype in _FUSED_DTYPES and tensors[0].ndim and uses_rust(*tensors):
+        if all(x.dtype in _FUSED_DTYPES for x in tensors) and parameter.ndim and uses_rust(*tensors):
             _fused(tensors, state["step"], group, dim)
         else:
             _composed(tensors, state["step"], group, dim)
@@ -162,7 +157,6 @@ class UnitNormAdam(Optimizer):
 
 def _fused(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int) -> None:
     step += 1
-    beta1, beta2 = group["betas"]
     weight, grad, exp_avg, exp_avg_sq = tensors
     _native.adam_step_(
         weight,
@@ -172,10 +166,11 @@ def _fused(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int)
         dim,
         step=int(step),
         lr=float(group["lr"]),
-        beta1=beta1,
-        beta2=beta2,
+        betas=group["betas"],
         eps=group["eps"],
         weight_decay=group["weight_decay"],
+        decoupled=group["decoupled_weight_decay"],
+        maximize=group["maximize"],
         unit_norm=group["unit_norm"],
     )
 
@@ -186,7 +181,8 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
     if group["unit_norm"]:
         grad = remove_parallel_(grad.clone(memory_format=torch.preserve_format), weight.detach(), dim)
     beta1, beta2 = group["betas"]
-    adamw(
+    update = adamw if group["decoupled_weight_decay"] else adam
+    update(
         [weight],
         [grad],
         [exp_avg],
@@ -194,7 +190,7 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
         [],
         [step],
         amsgrad=False,
-        maximize=False,
+        maximize=group["maximize"],
         lr=group["lr"],
         beta1=beta1,
         beta2=beta2,

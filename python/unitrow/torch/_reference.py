@@ -25,11 +25,8 @@ _PIECE = 1 << 24
 # Scaling by 2^-exponent stays in range up to here, and squares of what is scaled neither overflow nor vanish.
 _EXPONENT_LIMIT = 1000
 
-# Rows of this norm and more are never unit to rounding, in any format.
-_NEAR_UNIT = 2
-
-# What the norm of a float64 row may be off by, since its sum is no wider than its elements.
-_FLOAT64_SLACK = 2.0**-50
+# What the squared norm may be off by through float64 arithmetic alone.
+_MEASURE_SLACK = 12 * 2.0**-53
 
 # Every finite float8 converts exactly, and most operations exist, from here on.
 _HALF_BYTES = 2
@@ -65,25 +62,23 @@ def unit_norm_(w: Tensor, dim: int, on_degenerate: str, *, compensated: bool) ->
         else:
             norms = Wide(_float64_norms(rows, -1), torch.zeros(()))
         wide = _wide_dtype(rows, compensated=compensated)
-        deviation = ((norms.high - 1) + norms.low).abs()
-        # The bound is that of a row near unit norm; of a very long row it would exceed the row's own norm.
-        is_unit = (deviation <= _rounding_bound(wide, rows.dtype)) & (norms.high < _NEAR_UNIT)
-        keep = is_unit | (norms.high == 0) | ~norms.high.isfinite()
+        keep = _is_within_bound(wide, norms, rows.dtype) | (norms.high == 0) | ~norms.high.isfinite()
         unit = _compensated_quotient(wide, norms) if compensated else wide / norms.high
         rows.copy_(torch.where(keep, rows, _rounded_once(unit, rows.dtype)))
 
 
 def remove_parallel_(grad: Tensor, rows: Tensor, dim: int, *, compensated: bool) -> None:
-    """Subtracts from each row of `grad` its projection on the row of `rows`, where that has a direction."""
+    """Subtracts from each row of `grad` its projection on the row of `rows`, where both are finite."""
     for g, r in zip(_pieces(grad, dim), _pieces(rows, dim), strict=True):
         norms = _compensated_norms(r, -1).high if compensated else _float64_norms(r, -1)
-        usable = (norms != 0) & norms.isfinite()
         unit = _wide_dtype(r, compensated=compensated) / norms
         wide = _wide_dtype(g, compensated=compensated)
-        tangent = wide - (wide * unit).sum(-1, keepdim=True) * unit
+        along = (wide * unit).sum(-1, keepdim=True)
+        tangent = wide - along * unit
         if compensated:
             # What the first pass left over is removed by a second.
             tangent = tangent - (tangent * unit).sum(-1, keepdim=True) * unit
+        usable = (norms != 0) & norms.isfinite() & along.isfinite()
         g.copy_(torch.where(usable, _rounded_once(tangent, g.dtype), g))
 
 
@@ -182,20 +177,26 @@ def _pairwise_sum(terms: Wide) -> Wide:
     return Wide(high, low)
 
 
-def _rounding_bound(wide: Tensor, stored: torch.dtype) -> Tensor:
-    """Half of the sum of |w| ulp(w) along the last dimension: what rounding to `stored` does to the norm."""
+def _is_within_bound(wide: Tensor, norms: Wide, stored: torch.dtype) -> Tensor:
+    """Whether rounding to `stored` alone can have left the norms where they are, as the kernels decide it.
+
+    With half a step h at each element w, rounding moved the squared norm from 1 to a value between
+    1 - 2 sum |w| h - sum h^2 and 1 + 2 sum |w| h.
+    """
     info = torch.finfo(stored)
     fraction_bits, lowest = -round(math.log2(info.eps)), round(math.log2(info.smallest_normal))
     magnitude = wide.abs()
     if wide.dtype == torch.float64:
-        exponent = torch.frexp(magnitude).exponent - 1
-        ulp = torch.ldexp(torch.ones_like(wide), exponent.clamp(min=lowest) - fraction_bits)
+        exponent = torch.where(magnitude == 0, lowest, torch.frexp(magnitude).exponent - 1)
+        step = torch.ldexp(torch.ones_like(wide), exponent.clamp(min=lowest) - fraction_bits)
     else:
         exponent = ((magnitude.view(torch.int32) >> 23) & 0xFF) - 127
         biased = (exponent.clamp(min=lowest) - fraction_bits + 127).clamp(1, 254)
-        ulp = (biased << 23).view(torch.float32)
-    slack = _FLOAT64_SLACK if stored == torch.float64 else 0.0
-    return 0.5 * (magnitude * ulp).sum(-1, keepdim=True) + slack
+        step = (biased << 23).view(torch.float32)
+    excess = ((norms.high - 1) + norms.low) * (norms.high + 1)
+    bound = (magnitude * step).sum(-1, keepdim=True) + _MEASURE_SLACK
+    below = (step * step).sum(-1, keepdim=True) / 4
+    return (excess <= bound) & (-excess <= bound + below)
 
 
 def _rounded_once(wide: Tensor, dtype: torch.dtype) -> Tensor:
