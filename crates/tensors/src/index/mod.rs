@@ -58,8 +58,10 @@ pub struct Index {
     pub sound: bool,
 }
 
-/// The longest index that is read, in bytes. 100,000 tensors take about a tenth of it.
-const MAX_LEN: u64 = 64 << 20;
+/// The longest index that is read, in bytes. 100,000 tensors take about a third of it.
+const MAX_LEN: u64 = 32 << 20;
+/// How many shards are listed; the largest checkpoints have some hundreds.
+const MAX_SHARDS: usize = 1 << 16;
 
 /// Reads an index file, by positional reads.
 ///
@@ -208,12 +210,19 @@ fn weight_map(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects)
             let shard = reader.string()?;
             let next = index.shards.len();
             let name = reader.text(shard);
-            let shard = *shards.entry(name).or_insert_with_key(|name| {
-                index.shards.push(name.clone());
-                next
-            });
-            let tensor = reader.text(key);
-            index.listings.push(Listing { tensor, shard, byte_offset: u64::from(key.start()) });
+            if next == MAX_SHARDS && !shards.contains_key(&name) {
+                let at = reader.at();
+                defects.add(code::X_BAD_INDEX, || {
+                    bad("the index lists too many shards", at, &format!("at most {MAX_SHARDS}"), "another")
+                });
+            } else {
+                let shard = *shards.entry(name).or_insert_with_key(|name| {
+                    index.shards.push(name.clone());
+                    next
+                });
+                let tensor = reader.text(key);
+                index.listings.push(Listing { tensor, shard, byte_offset: u64::from(key.start()) });
+            }
         } else {
             defects.add(code::X_BAD_INDEX, || {
                 let tensor = reader.text(key);

@@ -14,6 +14,9 @@ pub(crate) const PREFIX_LEN: u64 = 8;
 /// the bound on all of it.
 const TYPICAL_ENTRY_LEN: usize = 96;
 
+/// How many pairs of metadata are kept: a pair takes more memory than the least text that makes one.
+const MAX_METADATA_PAIRS: usize = 1 << 16;
+
 /// A range of the data section that a header claims, in bytes from the section's beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -240,6 +243,13 @@ fn examine_metadata(key: &str, value: &str, at: u64, header: &mut Header, defect
             .at(at)
             .hint("escape metadata before printing it")
         });
+    }
+    if header.metadata.len() >= MAX_METADATA_PAIRS {
+        defects.add(code::ST_METADATA_ODD, || {
+            let message = format!("of the metadata only the first {MAX_METADATA_PAIRS} pairs are listed");
+            Defect::new(code::ST_METADATA_ODD, message).at(at)
+        });
+        return;
     }
     header.metadata.push((key.to_owned(), value.to_owned()));
 }
