@@ -24,9 +24,16 @@ from unitrow.torch._compat import (
 from unitrow.torch._constraint import Handle, UnitNorm
 from unitrow.torch._ops import remove_parallel_, row_norms, unit_norm_
 from unitrow.torch._optim import UnitNormAdam
+from unitrow.transcoder.config import JumpReLUTranscoderConfig, TopKTranscoderConfig
+from unitrow.transcoder.model import JumpReLUTranscoder
+from unitrow.transcoder.topk import TopKTranscoder
 
 __all__ = [
     "Handle",
+    "JumpReLUTranscoder",
+    "JumpReLUTranscoderConfig",
+    "TopKTranscoder",
+    "TopKTranscoderConfig",
     "UnitNorm",
     "UnitNormAdam",
     "remove_gradient_parallel_to_decoder_directions",
