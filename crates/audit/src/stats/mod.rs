@@ -12,7 +12,6 @@ mod detail;
 mod fields;
 mod figures;
 mod finish;
-mod gather;
 mod glance;
 mod grid;
 mod histogram;
@@ -27,7 +26,6 @@ mod widen;
 
 pub use fields::Value;
 pub use figures::DecoderStats;
-pub use gather::gather_rows;
 pub use scan::{DecoderScan, Finish, ScanError};
 
 use unitrow_norms::Dtype;
