@@ -202,10 +202,9 @@ pub(crate) fn format_at(bytes: &(impl ReadAt + ?Sized), start: u64) -> Result<Op
         Content::Zip => Some("a zip archive"),
         Content::Npy => Some("an npy array"),
         Content::Pickle => Some("a pickle"),
-        Content::Other(kind) => Some(kind),
         // Plain text behind data is no format of its own: it opens nothing.
         Content::Text("text") | Content::Unknown => None,
-        Content::Text(kind) => Some(kind),
+        Content::Other(kind) | Content::Text(kind) => Some(kind),
         Content::Pointer { .. } => Some("a git-lfs pointer"),
     })
 }

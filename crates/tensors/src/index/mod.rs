@@ -244,7 +244,8 @@ fn weight_map(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects)
                 .severity(Severity::Warn),
         );
     }
-    let mut again = false;
+    // Names that differ only in bytes that are not UTF-8 are the same name once read.
+    let mut again = reader.not_utf8().is_some();
     keys.twins(reader, &mut |reader, key| {
         duplicate(reader, key, defects);
         again = true;

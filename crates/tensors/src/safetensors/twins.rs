@@ -1,6 +1,6 @@
 //! Names that stand twice in a header, and names that a reader could take for each other.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use crate::code::{self, Severity};
 use crate::defect::{CAP, Defect, Defects};
@@ -76,9 +76,20 @@ pub(crate) fn examine(reader: &Reader<'_>, mut keys: Keys, header: &mut Header, 
         }
         defects.count(code, severity, first.others);
     }
+    if reader.not_utf8().is_some() {
+        unreadable_twins(header, &mut dropped);
+    }
     if !dropped.is_empty() {
         dropped.sort_unstable();
         header.forget(|at| dropped.binary_search(&at).is_ok());
+    }
+}
+
+/// Names that differ only in bytes that are not UTF-8 are the same name once read.
+fn unreadable_twins(header: &Header, dropped: &mut Vec<u32>) {
+    let mut last: HashMap<&str, u32> = HashMap::with_capacity(header.tensors.len());
+    for (tensor, &at) in header.tensors.iter().zip(&header.at) {
+        dropped.extend(last.insert(&tensor.name, at));
     }
 }
 

@@ -142,6 +142,27 @@ fn the_depth_limit_is_the_reference_readers() {
     }
 }
 
+#[test]
+fn names_that_differ_in_unreadable_bytes_are_one_name() {
+    // Found by fuzzing: two keys of different bytes became two tensors of one name.
+    let text = many(&[entry("?", "U8", "[1]", "[0,1]"), entry("!", "U8", "[1]", "[1,2]")], 2);
+    let bytes: Vec<u8> = text
+        .iter()
+        .map(|byte| match byte {
+            b'?' => 0xff,
+            b'!' => 0xfe,
+            other => *other,
+        })
+        .collect();
+    invariants(&table("m.safetensors", &bytes), &bytes);
+    let index = br#"{"weight_map":{"?":"a","!":"b"}}"#.map(|byte| match byte {
+        b'?' => 0xff,
+        b'!' => 0xfe,
+        other => other,
+    });
+    assert_eq!(unitrow_tensors::read_index(&index, "i.json").listings.len(), 1);
+}
+
 /// Pieces of headers, sound and not.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
