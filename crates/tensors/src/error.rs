@@ -16,7 +16,7 @@ pub enum Error {
         /// The path asked for.
         path: PathBuf,
     },
-    /// The path is a symbolic link to nothing.
+    /// The path is a symbolic link to nothing, or to itself.
     #[error("{path}: a link to {target}, which does not exist")]
     BrokenLink {
         /// The path of the link.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::view::Mapping;
@@ -94,9 +95,14 @@ impl Source {
     /// # Errors
     /// [`Error::NotFound`], [`Error::BrokenLink`], [`Error::NotRegular`], [`Error::Permission`] or [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let metadata = fs::metadata(path).map_err(|source| match (source.kind(), fs::read_link(path)) {
-            (io::ErrorKind::NotFound, Ok(target)) => Error::BrokenLink { path: path.to_owned(), target },
-            _ => Error::from_open(path, "open", source),
+        let metadata = fs::metadata(path).map_err(|source| {
+            let loops = source.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+            match fs::read_link(path) {
+                Ok(target) if loops || source.kind() == io::ErrorKind::NotFound => {
+                    Error::BrokenLink { path: path.to_owned(), target }
+                }
+                _ => Error::from_open(path, "open", source),
+            }
         })?;
         regular(path, &metadata)?;
         // Between the two calls the path can become something else, hence O_NONBLOCK and the second look.

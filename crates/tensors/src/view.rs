@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 /// The bytes of a file, mapped read-only; they stay mapped for as long as this lives.
 ///
@@ -33,6 +33,35 @@ impl Mapping {
             return Ok(Self { map: None });
         }
         Ok(Self { map: Some(map(file, len)?) })
+    }
+}
+
+impl Mapping {
+    /// Tells the system that the bytes will be read once, from the first to the last.
+    ///
+    /// # Errors
+    /// What the system said; the advice changes nothing but speed.
+    pub fn advise_sequential(&self) -> io::Result<()> {
+        self.map.as_ref().map_or(Ok(()), |map| map.advise(Advice::Sequential))
+    }
+
+    /// Brings a range into memory, so that reading it soon after waits for no disk.
+    ///
+    /// Where the file no longer reaches so far, or its disk fails, this is an error, and touching the bytes would be a
+    /// signal. It is a check of the moment, not a promise: the file can be cut right after.
+    ///
+    /// # Errors
+    /// What the system said: `EFAULT` for bytes that are not there, `EINVAL` where it does not know the request.
+    #[cfg(target_os = "linux")]
+    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let Some(map) = &self.map else { return Ok(()) };
+        if range.start > range.end || range.end > map.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        map.advise_range(Advice::PopulateRead, range.start, range.len())
     }
 }
 

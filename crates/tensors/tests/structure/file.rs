@@ -111,6 +111,9 @@ fn special_files() {
         let defect = error.defect();
         assert_eq!((defect.code.name, defect.severity), (code, Unreadable), "{error}");
     }
+    let circle = folder.path().join("circle.safetensors");
+    std::os::unix::fs::symlink("circle.safetensors", &circle).unwrap();
+    assert!(matches!(Source::open(&circle), Err(Error::BrokenLink { .. })));
     let missing = folder.path().join("none");
     assert!(matches!(Source::open(&missing), Err(Error::NotFound { path }) if path == missing));
 }
@@ -145,6 +148,24 @@ fn holes() {
         assert_eq!((codes(&found), found.worst()), (vec!["FS_SPARSE"], Some(Note)));
     }
     assert_eq!(found.tensors.len(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn populating_a_map_finds_what_a_touch_would_not_survive() {
+    let folder = Folder::new();
+    let path = folder.write("m", &vec![7; 1 << 20]);
+    let source = Source::open(&path).unwrap();
+    let map = source.map().unwrap();
+    map.advise_sequential().unwrap();
+    // Kernels before 5.14 do not know the request.
+    if map.populate(100..200).is_ok() {
+        assert!(map.populate(0..map.len() + 1).is_err());
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(4096).unwrap();
+        assert!(map.populate(0..4096).is_ok());
+        assert!(map.populate(1 << 19..1 << 20).is_err());
+    }
 }
 
 #[test]
