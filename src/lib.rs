@@ -6,6 +6,7 @@ mod adam;
 mod arrays;
 mod audit;
 mod errors;
+mod identity;
 mod norms;
 mod stats;
 mod tensors;
@@ -19,6 +20,8 @@ mod _native {
     use crate::arrays::export::MappedBytes;
     #[pymodule_export]
     use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
+    #[pymodule_export]
+    use crate::identity::{content_ids, digest_files};
     #[pymodule_export]
     use crate::adam::adam_step_;
     #[pymodule_export]

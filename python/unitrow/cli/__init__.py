@@ -12,6 +12,8 @@ from unitrow._native import __version__
 _COMMANDS = {
     "audit": "Audit every checkpoint below some paths.",
     "inspect": "Show one file: header, tensors, layout and why it was recognised.",
+    "hash": "Digest files and folders; lines that sha256sum and b3sum read.",
+    "verify": "Compare files with a manifest, or with what their download left beside them.",
     "explain": "Say what a finding or a verdict means and what to do.",
     "demo": "Audit a small real set carried in the package, and variants of it.",
 }
