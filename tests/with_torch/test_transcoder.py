@@ -18,6 +18,7 @@ from unitrow.transcoder import (  # noqa: E402
     TopKTranscoder,
     TopKTranscoderConfig,
 )
+from unitrow.transcoder.estimators import jump_relu, step  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -102,6 +103,20 @@ def test_without_memory_and_copied():
         assert torch.equal(other(x), module(x))
         other.cfg.bandwidth = 9.0
     assert module.cfg.bandwidth == 0.2
+
+
+@pytest.mark.parametrize("ste_to_input", [False, True])
+def test_the_configuration_reaches_the_estimators(ste_to_input):
+    module = transcoder(ste_to_input=ste_to_input)
+    module.cfg.bandwidth = 0.7
+    z = torch.randn(64, D_SAE, requires_grad=True)
+    twin, theta = z.detach().clone().requires_grad_(), module.threshold.detach().clone().requires_grad_()
+    weights = torch.randn(64, D_SAE)
+    ((module.activate(z) + 2 * module.step(z)) * weights).sum().backward()
+    f = jump_relu(twin, theta, 0.7, ste_to_input=ste_to_input)
+    ((f + 2 * step(twin, theta, 0.7, ste_to_input=ste_to_input)) * weights).sum().backward()
+    assert torch.equal(z.grad, twin.grad)
+    assert torch.equal(module.threshold.grad, theta.grad)
 
 
 def test_every_parameter_learns_and_rows_stay_unit():
@@ -345,3 +360,23 @@ def test_top_k():
     kept = z.topk(5, dim=-1).values[..., -1:]
     assert torch.equal(f, torch.where(z >= kept, z, 0.0))
     assert torch.equal(module(x), f @ module.W_dec + module.b_dec + x @ module.W_skip.T)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu(tmp_path):
+    module = transcoder(skip=True)
+    x = torch.randn(256, D_IN)
+    expected = module(x)
+    twin = copy.deepcopy(module).cuda()
+    torch.testing.assert_close(twin(x.cuda()).cpu(), expected, rtol=1e-4, atol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        twin.train()(x.cuda()).square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in twin.parameters())
+    assert twin.bfloat16().threshold.dtype == torch.float32
+    other = copy.deepcopy(module).cuda()
+    other.fold_W_dec_norm()
+    assert (other.W_dec.double().norm(dim=1) - 1).abs().max() < 2 * U
+    other.save_model(tmp_path)
+    loaded = JumpReLUTranscoder.load_from_disk(tmp_path, device="cuda")
+    assert torch.equal(loaded(x.cuda()), other.eval()(x.cuda()))

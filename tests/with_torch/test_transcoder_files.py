@@ -202,6 +202,16 @@ def test_gemma_scope_archives(tmp_path):
         transcoder(skip=True).to_gemma_scope(tmp_path / "other.npz")
 
 
+def test_equal_widths_hide_no_transposition(tmp_path):
+    """As many latents as activations: nothing but the layout says which axis is which."""
+    module = JumpReLUTranscoder(JumpReLUTranscoderConfig(D_IN, D_IN, D_IN)).eval()
+    module.save_model(tmp_path / "saelens")
+    module.to_circuit_tracer(tmp_path / "layer_0.safetensors")
+    module.to_gemma_scope(tmp_path / "params.npz")
+    for path in ("saelens", "layer_0.safetensors", "params.npz"):
+        assert equal_parameters(module, JumpReLUTranscoder.load_from_disk(tmp_path / path)), path
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archives_by_numpy(tmp_path, save):
     tensors = arrays()

@@ -105,7 +105,8 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, float, bool]) -> None:
 
 def _in_window(grad: Tensor, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
     """The gradient where K((z − θ)/ε) = 1, zero elsewhere."""
-    outside = ((z - threshold) / bandwidth).abs() >= 0.5
+    distance = z - threshold  # as large as the activations of a batch: worked on in place
+    outside = distance.div_(bandwidth).abs_() >= 0.5
     return grad.masked_fill(outside, 0)
 
 
