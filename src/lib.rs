@@ -17,13 +17,13 @@ mod _native {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
+    use crate::adam::adam_step_;
+    #[pymodule_export]
     use crate::arrays::export::MappedBytes;
     #[pymodule_export]
     use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
     #[pymodule_export]
     use crate::identity::{content_ids, digest_files};
-    #[pymodule_export]
-    use crate::adam::adam_step_;
     #[pymodule_export]
     use crate::norms::{normalize_rows_, remove_parallel_, row_norms};
     #[pymodule_export]

@@ -67,21 +67,21 @@ def write_safetensors(
 
 # Rows of arrays: see unitrow.arrays, which documents them.
 
-def row_norms(x: Any, axis: int = -1) -> NDArray[np.float64]: ...
+def row_norms(x: Any, axis: int = ...) -> NDArray[np.float64]: ...
 def normalize_rows_(
-    x: Any, axis: int = -1, *, on_degenerate: str = "keep", compat: str | None = None
+    x: Any, axis: int = ..., *, on_degenerate: str = "keep", compat: str | None = None
 ) -> tuple[int, int, int, int]: ...
-def remove_parallel_(grad: Any, rows: Any, axis: int = -1) -> None: ...
+def remove_parallel_(grad: Any, rows: Any, axis: int = ...) -> None: ...
 def adam_step_(
     parameter: Any,
     grad: Any,
     exp_avg: Any,
     exp_avg_sq: Any,
-    axis: int = -1,
+    axis: int = ...,
     *,
     step: int,
     lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
+    betas: tuple[float, float] = ...,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decoupled: bool = True,
