@@ -38,13 +38,13 @@ fn of_single(bytes: &[u8], limit: f64) -> Glance {
     let limit = (limit as f32).next_up().min(f32::MAX).to_bits().cast_signed();
     let (whole, _) = bytes.as_chunks::<4>();
     let (mut zeros, mut small, mut largest) = (0_usize, 0_usize, 0_i32);
-    // Short runs keep the counts in vectors of 32-bit integers.
+    // Short runs fit 32-bit counts, and wrapping sums, which do not wrap here, leave the compiler its vectors.
     for run in whole.chunks(4096) {
         let (mut zeros_here, mut small_here) = (0_i32, 0_i32);
         for item in run {
             let magnitude = i32::from_le_bytes(*item) & 0x7fff_ffff;
-            zeros_here += i32::from(magnitude == 0);
-            small_here += i32::from(magnitude <= limit);
+            zeros_here = zeros_here.wrapping_add(i32::from(magnitude == 0));
+            small_here = small_here.wrapping_add(i32::from(magnitude <= limit));
             largest = largest.max(magnitude);
         }
         zeros += usize::try_from(zeros_here).unwrap_or(0);
