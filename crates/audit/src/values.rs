@@ -115,10 +115,9 @@ fn counts_of(dtype: Dtype, bytes: &[u8]) -> Option<Counts> {
     match dtype {
         Dtype::C64 => Some(unitrow_norms::value_counts(bytes, unitrow_norms::Dtype::F32)),
         // A scale of eight exponent bits: one code is NaN, every other a power of two.
-        Dtype::F8E8M0 => Some(Counts {
-            nan: bytes.iter().map(|&byte| u64::from(byte == 0xff)).sum(),
-            ..Counts::default()
-        }),
+        Dtype::F8E8M0 => {
+            Some(Counts { nan: bytes.iter().map(|&byte| u64::from(byte == 0xff)).sum(), ..Counts::default() })
+        }
         _ => None,
     }
 }
