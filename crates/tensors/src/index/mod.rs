@@ -103,6 +103,11 @@ pub fn read_index(bytes: &[u8], name: &str) -> Index {
             let complete = parse(bytes, &mut index, &mut defects);
             path::examine(&mut index, name, &mut defects);
             index.sound = complete && !defects.unsound();
+            // Only a broken index can hold a name twice: in so many words, in bytes that are not UTF-8 and so read the
+            // same, or before a break that hides the repetition.
+            if !index.sound {
+                last_of_each_name(&mut index.listings);
+            }
         }
         foreign => defects.push(sniff::foreign(&foreign, Promise::Index, head)),
     }
@@ -244,15 +249,7 @@ fn weight_map(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects)
                 .severity(Severity::Warn),
         );
     }
-    // Names that differ only in bytes that are not UTF-8 are the same name once read.
-    let mut again = reader.not_utf8().is_some();
-    keys.twins(reader, &mut |reader, key| {
-        duplicate(reader, key, defects);
-        again = true;
-    });
-    if again {
-        last_of_each_name(&mut index.listings);
-    }
+    keys.twins(reader, &mut |reader, key| duplicate(reader, key, defects));
     Ok(())
 }
 

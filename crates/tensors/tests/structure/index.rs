@@ -107,6 +107,14 @@ fn every_truncation_is_rejected() {
 }
 
 #[test]
+fn a_broken_index_lists_each_name_once() {
+    // Found by fuzzing: where the text broke off, names that stood twice stayed.
+    let found = read_index(br#"{"weight_map":{"a":"x","a":"y","#, NAME);
+    assert_eq!(found.listings.len(), 1);
+    assert!(!found.sound);
+}
+
+#[test]
 fn with_files() {
     let other = |name, bytes| vec![(FIRST, shard("a", 8, 1)), (name, bytes)];
     let mut both = sound();
