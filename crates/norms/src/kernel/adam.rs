@@ -7,10 +7,11 @@ use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::bf16_from_f32;
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
 use crate::kernel::renorm::{Outcome, normalize_row, store_block};
+use crate::kernel::sum::prefetch;
 use crate::kernel::tangent::dot_singles;
 use crate::kernel::widen::{BLOCK, Bf16, F32};
 use crate::renorm::Normalized;
-use crate::vector::{LANES, Vector};
+use crate::vector::Vector;
 
 /// One step on some rows. All views have the same rows; each holds f32 or bf16, the master f32.
 pub(crate) struct Step<'a> {
@@ -22,9 +23,9 @@ pub(crate) struct Step<'a> {
     pub(crate) coefficients: Coefficients,
 }
 
-/// One row in float32.
+/// Rows as float32 where memory does not hold them so.
 #[derive(Default)]
-struct Row {
+struct Scratch {
     param: Vec<f32>,
     grad: Vec<f32>,
     exp_avg: Vec<f32>,
@@ -48,50 +49,59 @@ impl Kernel for Step<'_> {
         let mut grads = ReadWindow::new(self.grads);
         let mut exp_avg = Window::new(self.exp_avg);
         let mut exp_avg_sq = Window::new(self.exp_avg_sq);
-        let mut row = Row::default();
+        let mut scratch = Scratch::default();
         let mut total = Normalized::default();
         for start in (0..count).step_by(group) {
             let loaded = group.min(count - start);
-            params.load(start, loaded);
-            grads.load(first + start, loaded);
-            exp_avg.load(start, loaded);
-            exp_avg_sq.load(start, loaded);
+            params.load::<V>(start, loaded);
+            grads.load::<V>(first + start, loaded);
+            exp_avg.load::<V>(start, loaded);
+            exp_avg_sq.load::<V>(start, loaded);
             if let Some(master) = &mut master {
-                master.load(start, loaded);
+                master.load::<V>(start, loaded);
             }
             for index in 0..loaded {
-                match &mut master {
-                    Some(master) => load(Dtype::F32, master.row(index), &mut row.param),
-                    None => load(param_dtype, params.row(index), &mut row.param),
+                let (param_bytes, grad_bytes) = (params.row(index), grads.row(index));
+                let (avg_bytes, sq_bytes) = (exp_avg.row(index), exp_avg_sq.row(index));
+                if master.is_none() {
+                    let dtypes = [param_dtype, grads.dtype(), moment_dtypes.0, moment_dtypes.1];
+                    if let Some(row) = Row::in_place(dtypes, param_bytes, grad_bytes, avg_bytes, sq_bytes) {
+                        // SAFETY: by contract.
+                        total.count(unsafe { row.step::<V>(&coefficients) });
+                        continue;
+                    }
                 }
-                load(grads.dtype(), grads.row(index), &mut row.grad);
-                load(moment_dtypes.0, exp_avg.row(index), &mut row.exp_avg);
-                load(moment_dtypes.1, exp_avg_sq.row(index), &mut row.exp_avg_sq);
+                let (source, dtype) = match &mut master {
+                    Some(master) => (master.row(index), Dtype::F32),
+                    None => (&mut *param_bytes, param_dtype),
+                };
+                load(dtype, source, &mut scratch.param);
+                load(grads.dtype(), grad_bytes, &mut scratch.grad);
+                load(moment_dtypes.0, avg_bytes, &mut scratch.exp_avg);
+                load(moment_dtypes.1, sq_bytes, &mut scratch.exp_avg_sq);
+                let mut row = Row {
+                    param: &mut scratch.param,
+                    grad: &scratch.grad,
+                    exp_avg: &mut scratch.exp_avg,
+                    exp_avg_sq: &mut scratch.exp_avg_sq,
+                };
                 // SAFETY: by contract.
                 let outcome = unsafe {
-                    if coefficients.unit_norm {
-                        remove_parallel::<V>(&mut row.grad, &row.param);
-                    }
-                    update(&mut row, &coefficients);
-                    match &mut master {
-                        Some(master) => {
-                            let outcome =
-                                finish::<V>(Dtype::F32, &mut row.param, master.row(index), &coefficients);
-                            store(param_dtype, &row.param, params.row(index));
-                            outcome
-                        }
-                        None => finish::<V>(param_dtype, &mut row.param, params.row(index), &coefficients),
-                    }
+                    row.update::<V>(&coefficients);
+                    finish::<V>(dtype, row.param, source, &coefficients)
                 };
-                store(moment_dtypes.0, &row.exp_avg, exp_avg.row(index));
-                store(moment_dtypes.1, &row.exp_avg_sq, exp_avg_sq.row(index));
+                if master.is_some() {
+                    store(param_dtype, &scratch.param, param_bytes);
+                }
+                store(moment_dtypes.0, &scratch.exp_avg, avg_bytes);
+                store(moment_dtypes.1, &scratch.exp_avg_sq, sq_bytes);
                 total.count(outcome);
             }
-            params.store(loaded);
-            exp_avg.store(loaded);
-            exp_avg_sq.store(loaded);
+            params.store::<V>(loaded);
+            exp_avg.store::<V>(loaded);
+            exp_avg_sq.store::<V>(loaded);
             if let Some(master) = &mut master {
-                master.store(loaded);
+                master.store::<V>(loaded);
             }
         }
         total
@@ -125,58 +135,123 @@ fn store(dtype: Dtype, values: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// Removes the component of `grad` along `param`, in float64, rounded once; none where there is no direction.
+/// One row in float32.
+struct Row<'a> {
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    exp_avg: &'a mut [f32],
+    exp_avg_sq: &'a mut [f32],
+}
+
+impl<'a> Row<'a> {
+    /// The rows where they lie, if that is in float32 and aligned.
+    #[inline(always)]
+    fn in_place(
+        dtypes: [Dtype; 4],
+        param: &'a mut [u8],
+        grad: &'a [u8],
+        exp_avg: &'a mut [u8],
+        exp_avg_sq: &'a mut [u8],
+    ) -> Option<Self> {
+        if dtypes != [Dtype::F32; 4] {
+            return None;
+        }
+        Some(Self {
+            param: bytemuck::try_cast_slice_mut(param).ok()?,
+            grad: bytemuck::try_cast_slice(grad).ok()?,
+            exp_avg: bytemuck::try_cast_slice_mut(exp_avg).ok()?,
+            exp_avg_sq: bytemuck::try_cast_slice_mut(exp_avg_sq).ok()?,
+        })
+    }
+
+    /// Updates and renormalises in place.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn step<V: Vector>(mut self, by: &Coefficients) -> Outcome {
+        // SAFETY: by contract.
+        unsafe {
+            self.update::<V>(by);
+            if by.unit_norm {
+                normalize_row::<V, F32>(bytemuck::cast_slice_mut(self.param))
+            } else {
+                Outcome::Unchanged
+            }
+        }
+    }
+
+    /// The step itself; the gradient loses its component along the row on the way.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn update<V: Vector>(&mut self, by: &Coefficients) {
+        // SAFETY: by contract.
+        let along = if by.unit_norm { unsafe { component::<V>(self.grad, self.param) } } else { 0.0 };
+        let (params, param_rest) = self.param.as_chunks_mut::<BLOCK>();
+        let (grads, grad_rest) = self.grad.as_chunks::<BLOCK>();
+        let (averages, average_rest) = self.exp_avg.as_chunks_mut::<BLOCK>();
+        let (squares, square_rest) = self.exp_avg_sq.as_chunks_mut::<BLOCK>();
+        let blocks = params.iter_mut().zip(grads).zip(averages.iter_mut().zip(squares.iter_mut()));
+        for ((param, grad), (average, square)) in blocks {
+            // SAFETY: by contract.
+            unsafe {
+                if !by.unit_norm {
+                    prefetch::<V>(param.as_ptr().cast(), size_of_val(param));
+                    prefetch::<V>(grad.as_ptr().cast(), size_of_val(grad));
+                }
+                prefetch::<V>(average.as_ptr().cast(), size_of_val(average));
+                prefetch::<V>(square.as_ptr().cast(), size_of_val(square));
+            }
+            update(param, grad, average, square, along, by);
+        }
+        update(param_rest, grad_rest, average_rest, square_rest, along, by);
+    }
+}
+
+/// How much of `param` there is in `grad`; none where `param` has no direction.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn remove_parallel<V: Vector>(grad: &mut [f32], param: &[f32]) {
+unsafe fn component<V: Vector>(grad: &[f32], param: &[f32]) -> f64 {
     // SAFETY: by contract.
     let along = unsafe { dot_singles::<V>(grad, param) / dot_singles::<V>(param, param) };
-    if !along.is_finite() || along == 0.0 {
-        return;
-    }
-    let (grads, grad_rest) = grad.as_chunks_mut::<LANES>();
-    let (params, param_rest) = param.as_chunks::<LANES>();
-    for (grad, param) in grads.iter_mut().zip(params) {
-        // SAFETY: eight float32 each.
-        unsafe {
-            let part = V::widen(param.as_ptr()).mul(V::splat(along));
-            V::widen(grad.as_ptr()).sub(part).narrow(grad.as_mut_ptr());
-        }
-    }
-    for (grad, param) in grad_rest.iter_mut().zip(param_rest) {
-        #[expect(clippy::cast_possible_truncation, reason = "the rounding that is asked for")]
-        let projected = (f64::from(*grad) - f64::from(*param) * along) as f32;
-        *grad = projected;
-    }
+    if along.is_finite() { along } else { 0.0 }
 }
 
-/// The step itself, in float32 and in the order of `torch.optim.Adam(fused=True)`.
+/// The step on some elements, in float32 and in the order of `torch.optim.Adam(fused=True)`.
 #[inline(always)]
-fn update(row: &mut Row, by: &Coefficients) {
-    let len = row.param.len();
-    let (param, grad) = (&mut row.param[..len], &row.grad[..len]);
-    let (exp_avg, exp_avg_sq) = (&mut row.exp_avg[..len], &mut row.exp_avg_sq[..len]);
-    for index in 0..len {
-        let mut value = param[index];
-        let mut gradient = grad[index] * by.sign;
+fn update(
+    params: &mut [f32],
+    grads: &[f32],
+    averages: &mut [f32],
+    squares: &mut [f32],
+    along: f64,
+    by: &Coefficients,
+) {
+    let state = averages.iter_mut().zip(squares.iter_mut());
+    for ((param, grad), (average, square)) in params.iter_mut().zip(grads).zip(state) {
+        let mut value = *param;
+        #[expect(clippy::cast_possible_truncation, reason = "the projected gradient, rounded once")]
+        let projected =
+            if by.unit_norm { (f64::from(*grad) - f64::from(value) * along) as f32 } else { *grad };
+        let mut gradient = projected * by.sign;
         if by.decoupled {
             value *= by.shrink;
         } else {
             gradient += value * by.weight_decay;
         }
-        let difference = gradient - exp_avg[index];
-        let average = if by.weight_is_small {
-            exp_avg[index] + by.one_minus_beta1 * difference
+        let difference = gradient - *average;
+        *average = if by.weight_is_small {
+            *average + by.one_minus_beta1 * difference
         } else {
             gradient - difference * by.beta1
         };
-        let square = exp_avg_sq[index] * by.beta2 + by.one_minus_beta2 * gradient * gradient;
+        *square = *square * by.beta2 + by.one_minus_beta2 * gradient * gradient;
         let denominator = square.sqrt() / by.bias_correction2_sqrt + by.eps;
-        exp_avg[index] = average;
-        exp_avg_sq[index] = square;
-        param[index] = value + by.minus_step_size * average / denominator;
+        *param = value + by.minus_step_size * *average / denominator;
     }
 }
 

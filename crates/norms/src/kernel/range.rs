@@ -4,9 +4,14 @@ use std::marker::PhantomData;
 
 use crate::Dtype;
 use crate::rows::{Layout, Rows, RowsMut};
+use crate::vector::Vector;
 
-/// Bytes of each matrix row that one group of columns takes: a cache line.
-const GROUP_BYTES: usize = 64;
+/// Bytes of each matrix row that one group of columns takes: two cache lines, which come as a pair.
+const GROUP_BYTES: usize = 128;
+
+/// How many matrix rows ahead their part of the group is asked for: no hardware prefetcher follows strides
+/// beyond a page.
+const AHEAD_ROWS: usize = 32;
 
 /// Some consecutive rows of a view, owned exclusively.
 #[derive(Debug)]
@@ -82,12 +87,13 @@ impl<'a> Window<'a> {
     }
 
     /// Makes `count` rows available, from `first` of the range on.
-    pub(crate) fn load(&mut self, first: usize, count: usize) {
+    #[inline(always)]
+    pub(crate) fn load<V: Vector>(&mut self, first: usize, count: usize) {
         assert!(first + count <= self.range.count, "rows of the range");
         self.loaded = first;
         if !self.is_direct() {
             self.copies.resize(count * self.row_bytes(), 0);
-            self.copy(count, true);
+            self.copy::<V>(count, true);
         }
     }
 
@@ -106,22 +112,25 @@ impl<'a> Window<'a> {
     }
 
     /// Writes the first `count` loaded rows back where they are copies.
-    pub(crate) fn store(&mut self, count: usize) {
+    #[inline(always)]
+    pub(crate) fn store<V: Vector>(&mut self, count: usize) {
         if !self.is_direct() {
-            self.copy(count, false);
+            self.copy::<V>(count, false);
         }
     }
 
-    fn copy(&mut self, count: usize, out: bool) {
+    #[inline(always)]
+    fn copy<V: Vector>(&mut self, count: usize, out: bool) {
         match self.range.layout.dtype.size_bytes() {
-            1 => self.copy_elements::<1>(count, out),
-            2 => self.copy_elements::<2>(count, out),
-            4 => self.copy_elements::<4>(count, out),
-            _ => self.copy_elements::<8>(count, out),
+            1 => self.copy_elements::<V, 1>(count, out),
+            2 => self.copy_elements::<V, 2>(count, out),
+            4 => self.copy_elements::<V, 4>(count, out),
+            _ => self.copy_elements::<V, 8>(count, out),
         }
     }
 
-    fn copy_elements<const SIZE: usize>(&mut self, count: usize, out: bool) {
+    #[inline(always)]
+    fn copy_elements<V: Vector, const SIZE: usize>(&mut self, count: usize, out: bool) {
         let layout = self.range.layout;
         let len = layout.shape[1];
         let first = self.range.first + self.loaded;
@@ -129,6 +138,9 @@ impl<'a> Window<'a> {
         let copies = self.copies.as_chunks_mut::<SIZE>().0;
         for step in 0..len {
             let offset = step * layout.strides[1] * SIZE;
+            let ahead = offset + AHEAD_ROWS * layout.strides[1] * SIZE;
+            // SAFETY: the CPU has the instruction set of `V`, as in every kernel; a prefetch may point anywhere.
+            unsafe { prefetch_ends::<V>(self.range.base, &starts, ahead) };
             for (index, start) in starts.iter().enumerate() {
                 // SAFETY: an element of a row of this range; the view was checked to lie within the buffer.
                 unsafe {
@@ -140,6 +152,21 @@ impl<'a> Window<'a> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Asks for what lies `offset` beyond the first and the last of `starts`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn prefetch_ends<V: Vector>(base: *const u8, starts: &[usize], offset: usize) {
+    if let [first, .., last] = starts {
+        // SAFETY: by contract; a prefetch may point anywhere.
+        unsafe {
+            V::prefetch(base.wrapping_add(first + offset));
+            V::prefetch(base.wrapping_add(last + offset));
         }
     }
 }
@@ -161,7 +188,8 @@ impl<'a> ReadWindow<'a> {
     }
 
     /// Makes `count` rows available, from `first` of the view on.
-    pub(crate) fn load(&mut self, first: usize, count: usize) {
+    #[inline(always)]
+    pub(crate) fn load<V: Vector>(&mut self, first: usize, count: usize) {
         self.loaded = first;
         let layout = self.rows.layout;
         if layout.strides[1] == 1 {
@@ -170,21 +198,26 @@ impl<'a> ReadWindow<'a> {
         let size_bytes = layout.dtype.size_bytes();
         self.copies.resize(count * layout.shape[1] * size_bytes, 0);
         match size_bytes {
-            1 => self.copy_elements::<1>(count),
-            2 => self.copy_elements::<2>(count),
-            4 => self.copy_elements::<4>(count),
-            _ => self.copy_elements::<8>(count),
+            1 => self.copy_elements::<V, 1>(count),
+            2 => self.copy_elements::<V, 2>(count),
+            4 => self.copy_elements::<V, 4>(count),
+            _ => self.copy_elements::<V, 8>(count),
         }
     }
 
-    fn copy_elements<const SIZE: usize>(&mut self, count: usize) {
+    #[inline(always)]
+    fn copy_elements<V: Vector, const SIZE: usize>(&mut self, count: usize) {
         let layout = self.rows.layout;
         let len = layout.shape[1];
-        let starts: Vec<_> = (0..count).map(|index| layout.start(self.loaded + index)).collect();
+        let starts: Vec<_> = (0..count).map(|index| layout.start(self.loaded + index) * SIZE).collect();
         let copies = self.copies.as_chunks_mut::<SIZE>().0;
         for step in 0..len {
+            let offset = step * layout.strides[1] * SIZE;
+            let ahead = offset + AHEAD_ROWS * layout.strides[1] * SIZE;
+            // SAFETY: the CPU has the instruction set of `V`, as in every kernel; a prefetch may point anywhere.
+            unsafe { prefetch_ends::<V>(self.rows.bytes.as_ptr(), &starts, ahead) };
             for (index, start) in starts.iter().enumerate() {
-                let at = (start + step * layout.strides[1]) * SIZE;
+                let at = start + offset;
                 copies[index * len + step].copy_from_slice(&self.rows.bytes[at..at + SIZE]);
             }
         }

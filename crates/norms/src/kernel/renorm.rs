@@ -42,7 +42,7 @@ impl Renormalise<'_> {
         let mut total = Normalized::default();
         for start in (0..count).step_by(group) {
             let rows = group.min(count - start);
-            window.load(start, rows);
+            window.load::<V>(start, rows);
             let before = total.changed;
             for index in 0..rows {
                 let row = window.row(index);
@@ -56,7 +56,7 @@ impl Renormalise<'_> {
                 total.count(outcome);
             }
             if total.changed > before || self.torch_divisors.is_some() {
-                window.store(rows);
+                window.store::<V>(rows);
             }
         }
         total

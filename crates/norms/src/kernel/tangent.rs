@@ -4,7 +4,7 @@ use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{row_norm, squares_are_safe};
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
 use crate::kernel::renorm::{Outcome, load_block, store_block};
-use crate::kernel::sum::SquareSum;
+use crate::kernel::sum::{SquareSum, prefetch};
 use crate::kernel::widen::{BLOCK, Element, F64, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Dtype, Rows, tangent::Removed};
@@ -29,8 +29,8 @@ impl Kernel for RemoveParallel<'_> {
         let mut total = Removed::default();
         for start in (0..count).step_by(group) {
             let loaded = group.min(count - start);
-            grads.load(start, loaded);
-            rows.load(first + start, loaded);
+            grads.load::<V>(start, loaded);
+            rows.load::<V>(first + start, loaded);
             for index in 0..loaded {
                 let target = grads.row(index);
                 // SAFETY: by contract; the views hold elements of their dtypes.
@@ -45,7 +45,7 @@ impl Kernel for RemoveParallel<'_> {
                 }
                 total.count(outcome);
             }
-            grads.store(loaded);
+            grads.store::<V>(loaded);
         }
         total
     }
@@ -161,6 +161,8 @@ pub(crate) unsafe fn dot_singles<V: Vector>(x: &[f32], y: &[f32]) -> f64 {
     unsafe {
         let mut sum = SquareSum::<V>::new();
         for start in (0..whole).step_by(BLOCK) {
+            prefetch::<V>(x.as_ptr().add(start).cast(), BLOCK * size_of::<f32>());
+            prefetch::<V>(y.as_ptr().add(start).cast(), BLOCK * size_of::<f32>());
             sum.add_chunk(product_chunk::<V>(x.as_ptr().add(start), y.as_ptr().add(start)));
         }
         if whole < count {
