@@ -77,7 +77,7 @@ impl<'py> Array<'py> {
                 if let Some(array) = dlpack::exchanged(object)? {
                     return Ok(array);
                 }
-                from_protocols(object)
+                from_protocols(&torch::detached(object)?)
             })?
         };
         if access == Access::Write {

@@ -23,6 +23,15 @@ fn is_tensor(object: &Bound<'_, PyAny>) -> bool {
     tensor_type(object.py()).is_some_and(|class| object.is_instance(class).unwrap_or(false))
 }
 
+/// The same memory without autograd, for the capsules of torch, which refuse what requires grad.
+pub(super) fn detached<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    if is_tensor(object) && object.getattr(intern!(py, "requires_grad"))?.is_truthy()? {
+        return object.call_method0(intern!(py, "detach"));
+    }
+    Ok(object.clone())
+}
+
 /// Borrows with `borrow`, and says in words why a tensor cannot be borrowed.
 pub(super) fn explained<'py>(
     object: &Bound<'py, PyAny>,

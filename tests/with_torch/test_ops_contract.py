@@ -57,6 +57,28 @@ def test_array_functions_on_tensors():
     ur.normalize_rows_(w.detach())
 
 
+@pytest.mark.parametrize("versioned", [True, False])
+def test_array_functions_on_tensors_of_an_older_torch(versioned):
+    # Before 2.10 there was no table of C functions, and before 2.8 no versioned capsule.
+    class Older(torch.Tensor):
+        __dlpack_c_exchange_api__ = None
+
+        def __dlpack__(self, **kwargs):
+            if kwargs and not versioned:
+                raise TypeError
+            return super().__dlpack__(**kwargs)
+
+    w = torch.randn(3, 4).as_subclass(Older).requires_grad_()
+    np.testing.assert_allclose(ur.row_norms(w), exact_norms(w).numpy(), rtol=1e-15)
+    version = w._version
+    with torch.no_grad():
+        ur.normalize_rows_(w)
+    assert w._version > version
+    np.testing.assert_allclose(ur.row_norms(w), 1, rtol=1e-7)
+    with pytest.raises(ArrayError, match="requires grad"):
+        ur.normalize_rows_(w)
+
+
 # torch.compile and the operator contract
 
 
