@@ -109,3 +109,54 @@ impl Bounds {
         (floor * len.sqrt() + len * floor * floor) * (1.0 + SLACK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::detail::detail;
+    use super::super::glance::glance;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn contains(range: Range, limit: f64) -> bool {
+        range.low <= limit && limit <= range.high
+    }
+
+    /// Elements between the norm and far below what a float32 sum or a format's normal range still sees.
+    fn elements() -> impl Strategy<Value = Vec<f64>> {
+        let element = (0_u8..4, 0.3_f64..1.0, any::<bool>());
+        (proptest::collection::vec(element, 1..400), -9.0_f64..-1.0, -30_i32..4).prop_map(
+            |(row, small, scale)| {
+                let one = |(kind, value, negative): (u8, f64, bool)| {
+                    let magnitude = match kind {
+                        0 => 0.0,
+                        1 => value,
+                        _ => value * 10.0_f64.powf(small),
+                    };
+                    magnitude * if negative { -1.0 } else { 1.0 } * 10.0_f64.powi(scale)
+                };
+                row.into_iter().map(one).collect()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_weighed_lies_where_the_bounds_say(
+            row in elements(),
+            grid in proptest::sample::select(Dtype::ALL.to_vec()),
+            tail in 5.0_f64..8.0,
+        ) {
+            let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+            prop_assume!(norm > 0.0);
+            let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let glance = glance(&bytes, Dtype::F64, norm, &mut Vec::new());
+            let found = detail(&mut row.clone(), norm, grid, tail);
+            for nonzero in [1, glance.nonzero] {
+                let bounds = Bounds::new(grid, row.len(), nonzero, tail);
+                prop_assert!(contains(bounds.of(norm), found.tolerance));
+                prop_assert!(contains(bounds.narrowed(norm, &glance), found.tolerance));
+                prop_assert!(contains(bounds.bf16_cast(norm), found.bf16_cast));
+            }
+        }
+    }
+}
