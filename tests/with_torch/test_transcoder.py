@@ -105,6 +105,14 @@ def test_without_memory_and_copied():
     assert module.cfg.bandwidth == 0.2
 
 
+def test_a_configuration_is_not_shared():
+    config = JumpReLUTranscoderConfig(D_IN, D_OUT, D_SAE)
+    module = JumpReLUTranscoder(config)
+    module.cfg.bandwidth = 9.0
+    module.cfg.metadata["model_name"] = "m"
+    assert config == JumpReLUTranscoderConfig(D_IN, D_OUT, D_SAE)
+
+
 @pytest.mark.parametrize("ste_to_input", [False, True])
 def test_the_configuration_reaches_the_estimators(ste_to_input):
     module = transcoder(ste_to_input=ste_to_input)
@@ -360,6 +368,8 @@ def test_top_k():
     kept = z.topk(5, dim=-1).values[..., -1:]
     assert torch.equal(f, torch.where(z >= kept, z, 0.0))
     assert torch.equal(module(x), f @ module.W_dec + module.b_dec + x @ module.W_skip.T)
+    module.b_enc.data.fill_(-1000)  # fewer than k are positive
+    assert not module.encode(x).any()
 
 
 @pytest.mark.gpu

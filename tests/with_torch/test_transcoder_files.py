@@ -220,7 +220,9 @@ def test_archives_by_numpy(tmp_path, save):
         "b_enc": tensors["b_enc"].astype(">f4"),
     }
     save(tmp_path / "params.npz", **swapped)
-    assert_computes(JumpReLUTranscoder.load_from_disk(tmp_path), tensors)
+    module = JumpReLUTranscoder.load_from_disk(tmp_path)
+    assert_computes(module, tensors)
+    assert all(parameter.is_contiguous() for parameter in module.parameters())
     small = {name.replace("W_", "w_"): array for name, array in tensors.items()}
     save(tmp_path / "params.npz", **small)
     assert_computes(JumpReLUTranscoder.load_from_disk(tmp_path), tensors)
@@ -439,6 +441,12 @@ class TestHub:
         JumpReLUTranscoder.from_pretrained("some/transcoders", "layer_0/sae_weights.safetensors")
         ((_, options),) = hub
         assert "layer_0/cfg.json" in options["allow_patterns"]
+
+    def test_names_are_no_patterns(self, tmp_path, hub):
+        transcoder().save_model(tmp_path / "width[16k]")
+        JumpReLUTranscoder.from_pretrained("some/transcoders", "width[16k]/")
+        ((_, options),) = hub
+        assert options["allow_patterns"][:2] == ["width[[]16k]", "width[[]16k]/*"]
 
     def test_absent(self, hub):
         with pytest.raises(FileNotFoundError, match="some/transcoders has no 'layer_1'"):

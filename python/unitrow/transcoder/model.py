@@ -129,5 +129,5 @@ class JumpReLUTranscoder(Foldable, JumpReLUFiles):
     def _keep_thresholds_positive(self) -> None:
         # On the data, which autograd does not see: where a clamp in the graph is at work it has no gradient,
         # and a threshold that got there would stay.
-        if self.training and self.threshold.requires_grad:
+        if self.training:
             self.threshold.data.clamp_(min=0)
