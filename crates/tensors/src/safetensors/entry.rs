@@ -86,7 +86,7 @@ pub(crate) fn read(
         });
     }
     let (Some(dtype), Some(shape), true) = (fields.dtype, fields.shape, fits) else {
-        header.claims.push(Claim { begin, end, tensor: None });
+        header.claims.push(Claim { begin, end, at: key.start(), sized: false });
         return Ok(());
     };
     if begin == end {
@@ -98,9 +98,7 @@ pub(crate) fn read(
                 .expected(format!("a multiple of {size}"), format!("data offset {begin}"))
         });
     }
-    // A header has at most 10^8 bytes, so that positions and counts fit 32 bits.
-    let index = u32::try_from(header.tensors.len()).unwrap_or(u32::MAX);
-    header.claims.push(Claim { begin, end, tensor: Some(index) });
+    header.claims.push(Claim { begin, end, at: key.start(), sized: true });
     header.at.push(key.start());
     header.tensors.push(Tensor {
         name,

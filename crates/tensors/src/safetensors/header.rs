@@ -22,8 +22,10 @@ const MAX_METADATA_PAIRS: usize = 1 << 16;
 pub(crate) struct Claim {
     pub(crate) begin: u64,
     pub(crate) end: u64,
-    /// The tensor in [`Header::tensors`]; `None` where dtype, shape and size do not hold together.
-    pub(crate) tensor: Option<u32>,
+    /// Where the entry's name stands in the header.
+    pub(crate) at: u32,
+    /// Whether dtype, shape and range agree on its size, so that it is one of [`Header::tensors`].
+    pub(crate) sized: bool,
 }
 
 /// What could be read of a header.
@@ -31,7 +33,7 @@ pub(crate) struct Claim {
 pub(crate) struct Header {
     /// Tensors whose dtype, shape and size agree, in the header's order; offsets count from the data section.
     pub(crate) tensors: Vec<Tensor>,
-    /// Where each tensor's name stands in the header.
+    /// Where each tensor's name stands in the header: ascending.
     pub(crate) at: Vec<u32>,
     /// Every range claimed, by good entries and bad.
     pub(crate) claims: Vec<Claim>,
@@ -45,26 +47,15 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Takes tensors out, chosen by where their names stand, together with their claims.
+    /// The tensor whose name stands at `at`.
+    pub(crate) fn tensor(&self, at: u32) -> Option<&Tensor> {
+        self.at.binary_search(&at).ok().and_then(|index| self.tensors.get(index))
+    }
+
+    /// Takes entries out, chosen by where their names stand, together with what they claim.
     pub(crate) fn forget(&mut self, chosen: impl Fn(u32) -> bool) {
+        self.claims.retain(|claim| !chosen(claim.at));
         let gone: Vec<bool> = self.at.iter().map(|&at| chosen(at)).collect();
-        let mut kept = 0;
-        let indices: Vec<u32> = gone
-            .iter()
-            .map(|&gone| {
-                let index = kept;
-                kept += u32::from(!gone);
-                index
-            })
-            .collect();
-        self.claims.retain_mut(|claim| match &mut claim.tensor {
-            Some(index) => {
-                let keep = !gone[*index as usize];
-                *index = indices[*index as usize];
-                keep
-            }
-            None => true,
-        });
         keep_unless(&mut self.at, &gone);
         keep_unless(&mut self.tensors, &gone);
     }

@@ -157,15 +157,15 @@ fn examine_data(
     defects: &mut Defects,
 ) -> Result<Header, Error> {
     let data_len = bytes.len() - data_start;
-    header.claims.sort_unstable_by_key(|claim| (claim.begin, claim.end, claim.tensor));
+    header.claims.sort_unstable_by_key(|claim| (claim.begin, claim.end, claim.at));
     let covered = examine_cover(&header, data_start, defects);
-    let sized = header.claims.iter().filter(|claim| claim.tensor.is_some());
+    let sized = header.claims.iter().filter(|claim| claim.sized);
     let end = sized.filter(|claim| claim.begin < claim.end).map(|claim| claim.end).max().unwrap_or(0);
     if end > data_len {
         truncated(&header, data_start, data_len, end, defects);
     }
-    let beyond = header.claims.iter().filter(|claim| claim.end > data_len);
-    let mut lost: Vec<u32> = beyond.filter_map(|claim| Some(header.at[claim.tensor? as usize])).collect();
+    let beyond = header.claims.iter().filter(|claim| claim.sized && claim.end > data_len);
+    let mut lost: Vec<u32> = beyond.map(|claim| claim.at).collect();
     if !lost.is_empty() {
         lost.sort_unstable();
         header.forget(|at| lost.binary_search(&at).is_ok());
@@ -174,15 +174,14 @@ fn examine_data(
     if covered < data_len && header.complete && !header.unknown_claims {
         trailing(bytes, data_start + covered, defects)?;
     } else if let Some(last) = header.claims.iter().rev().find(|claim| claim.end == data_len) {
-        let name =
-            last.tensor.and_then(|index| header.tensors.get(index as usize)).map(|tensor| &*tensor.name);
+        let name = name_of(&header, last);
         sniff::hidden_archive(bytes, data_start + last.begin, name, defects)?;
     }
     Ok(header)
 }
 
 fn name_of<'a>(header: &'a Header, claim: &Claim) -> Option<&'a str> {
-    claim.tensor.and_then(|index| header.tensors.get(index as usize)).map(|tensor| tensor.name.as_str())
+    header.tensor(claim.at).map(|tensor| tensor.name.as_str())
 }
 
 fn shown(name: Option<&str>) -> String {
@@ -194,29 +193,28 @@ fn examine_cover(header: &Header, data_start: u64, defects: &mut Defects) -> u64
     let mut covered = 0;
     let mut owner: Option<&Claim> = None;
     for claim in &header.claims {
-        let name = name_of(header, claim);
-        let at = data_start.saturating_add(claim.begin);
-        let tensor = |defect: Defect| match name {
-            Some(name) => defect.tensor(name),
-            None => defect,
+        let about = |code, message: &dyn Fn(String) -> String| {
+            let name = name_of(header, claim);
+            let defect = Defect::new(code, message(shown(name)));
+            match name {
+                Some(name) => defect.tensor(name),
+                None => defect,
+            }
         };
         if claim.begin > covered && !header.unknown_claims {
             let len = claim.begin - covered;
             defects.add(code::ST_HOLE, || {
-                tensor(Defect::new(
-                    code::ST_HOLE,
-                    format!("{len} bytes before {} belong to no tensor", shown(name)),
-                ))
-                .at(data_start.saturating_add(covered))
-                .length(len)
-                .expected(format!("data offset {covered}"), format!("data offset {}", claim.begin))
+                about(code::ST_HOLE, &|name| format!("{len} bytes before {name} belong to no tensor"))
+                    .at(data_start.saturating_add(covered))
+                    .length(len)
+                    .expected(format!("data offset {covered}"), format!("data offset {}", claim.begin))
             });
         }
         if claim.begin < covered {
-            let other = shown(owner.and_then(|owner| name_of(header, owner)));
             defects.add(code::ST_OVERLAP, || {
-                tensor(Defect::new(code::ST_OVERLAP, format!("{} begins inside {other}", shown(name))))
-                    .at(at)
+                let other = shown(owner.and_then(|owner| name_of(header, owner)));
+                about(code::ST_OVERLAP, &|name| format!("{name} begins inside {other}"))
+                    .at(data_start.saturating_add(claim.begin))
                     .length(claim.end.min(covered) - claim.begin)
                     .expected(format!("data offset {covered}"), format!("data offset {}", claim.begin))
             });
@@ -232,7 +230,7 @@ fn examine_cover(header: &Header, data_start: u64, defects: &mut Defects) -> u64
 fn truncated(header: &Header, data_start: u64, data_len: u64, end: u64, defects: &mut Defects) {
     let (file_len, full_len) = (data_start + data_len, data_start.saturating_add(end));
     let missing = end - data_len;
-    let sized = || header.claims.iter().filter(|claim| claim.tensor.is_some());
+    let sized = || header.claims.iter().filter(|claim| claim.sized);
     let whole = sized().filter(|claim| claim.end <= data_len).count();
     let cut = sized().find(|claim| claim.begin < data_len && data_len < claim.end);
     let first = cut.or_else(|| sized().find(|claim| claim.end > data_len));

@@ -1,6 +1,6 @@
 //! The catalogue of malformed safetensors files, by case: what was built, the worst severity, the codes.
 
-use crate::build::{Member, check, entry, many, one, padded, st, with_len, zip};
+use crate::build::{Member, check, codes, entry, many, one, padded, st, table, with_len, zip};
 use unitrow_tensors::Severity::{self, Fail, Note, Warn};
 
 type Case = (&'static str, Vec<u8>, Option<Severity>, &'static str);
@@ -300,4 +300,60 @@ fn metadata() {
         ("s189", meta(&format!(r#"{{"a":"{}"}}"#, "x".repeat(10_000_000))), Some(Warn), "ST_HEADER_OVERSIZE"),
         ("text", meta(r##"{"card":"# Title\n\ttext <b>bold</b>"}"##), None, ""),
     ]);
+}
+
+#[test]
+fn findings_are_capped_and_counted() {
+    let crowd: Vec<String> = (0..100).map(|i| entry(&format!("w{i}"), "U8", "[8]", "[0,8]")).collect();
+    let found = table("model.safetensors", &many(&crowd, 8));
+    let overlaps: Vec<_> = found.defects.iter().filter(|defect| defect.code.name == "ST_OVERLAP").collect();
+    assert_eq!(overlaps.len(), unitrow_tensors::CAP + 1);
+    assert_eq!(overlaps[unitrow_tensors::CAP].message, "and 79 more ST_OVERLAP");
+    assert_eq!(found.tensors.len(), 100);
+    assert!(!found.sound);
+}
+
+#[test]
+fn all_findings_of_a_header_are_reported() {
+    let entries = [
+        entry("a", "I4", "[1]", "[0,4]"),
+        entry("b", "F32", "[-1]", "[4,8]"),
+        entry("c", "F32", "[1]", "[8]"),
+        entry("d", "F32", "[2]", "[8,12]"),
+        entry("d", "F32", "[1]", "[8,12]"),
+        r#""e":{"dtype":"F32"}"#.to_owned(),
+    ];
+    let found = codes(&table("model.safetensors", &many(&entries, 12)));
+    let expected =
+        ["ST_BAD_DTYPE", "ST_BAD_SHAPE", "ST_BAD_OFFSETS", "ST_SIZE_MISMATCH", "ST_DUP_NAME", "ST_BAD_ENTRY"];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn truncation_says_what_is_missing_and_what_is_whole() {
+    let entries = [
+        entry("a", "U8", "[4]", "[0,4]"),
+        entry("b", "U8", "[4]", "[4,8]"),
+        entry("c", "U8", "[4]", "[8,12]"),
+    ];
+    let whole = many(&entries, 12);
+    let found = table("model.safetensors", &whole[..whole.len() - 6]);
+    let [defect] = found.defects.as_slice() else { panic!("{:?}", found.defects) };
+    assert_eq!((defect.byte_offset, defect.length), (Some(whole.len() as u64 - 6), Some(6)));
+    assert_eq!(defect.tensor.as_deref(), Some("b"));
+    let percent = 600.0 / whole.len() as f64;
+    let message = format!(
+        "6 bytes are missing ({percent:.1} %): 1 of 3 tensors are whole; \"b\" breaks off after 2 of 4 bytes"
+    );
+    assert_eq!(defect.message, message);
+    assert_eq!(found.tensors.len(), 1);
+    assert!(found.sound, "what is whole can be read");
+}
+
+#[test]
+fn a_name_that_stands_twice_means_its_last_entry() {
+    let bytes = many(&[entry("a", "U8", "[4]", "[4,8]"), entry("a", "I8", "[4]", "[0,4]")], 4);
+    let found = table("model.safetensors", &bytes);
+    assert_eq!(found.tensors.len(), 1);
+    assert_eq!(found.tensors[0].dtype, unitrow_tensors::Dtype::I8);
 }
