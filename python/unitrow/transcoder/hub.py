@@ -29,7 +29,7 @@ def fetch(repo_id: str, path: str = "", *, revision: str | None = None, **downlo
     try:
         hub = import_module("huggingface_hub")
     except ImportError as error:
-        message = "from_pretrained needs huggingface_hub: pip install huggingface_hub"
+        message = "from_pretrained needs huggingface_hub: pip install 'unitrow[hub]'"
         raise ImportError(message) from error
     path = path.strip("/")
     name = glob.escape(path)
