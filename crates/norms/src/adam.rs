@@ -3,8 +3,11 @@
 use crate::dispatch::Isa;
 use crate::kernel::adam::Step;
 use crate::kernel::range::RowRange;
+use crate::kernel::stream::StepColumns;
 use crate::parallel::{part_of, run_parts};
-use crate::renorm::Normalized;
+use crate::renorm::{Normalize, Normalized, normalize_rows_with};
+use crate::rows::Layout;
+use crate::tangent::column_components;
 use crate::{Dtype, Error, Pool, Rows, RowsMut};
 
 /// Hyperparameters, by the names and with the meaning of `torch.optim.Adam` and `AdamW`.
@@ -71,7 +74,7 @@ pub(crate) struct Coefficients {
     pub(crate) one_minus_beta1: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,
-    pub(crate) bias_correction2_sqrt: f32,
+    pub(crate) inverse_correction2_sqrt: f32,
     pub(crate) eps: f32,
     pub(crate) minus_step_size: f32,
 }
@@ -94,7 +97,7 @@ impl Adam {
             one_minus_beta1: (1.0 - beta1) as f32,
             beta2: beta2 as f32,
             one_minus_beta2: (1.0 - beta2) as f32,
-            bias_correction2_sqrt: (1.0 - beta2.powf(step)).sqrt() as f32,
+            inverse_correction2_sqrt: (1.0 / (1.0 - beta2.powf(step)).sqrt()) as f32,
             eps: self.eps as f32,
             minus_step_size: -(self.lr / (1.0 - beta1.powf(step))) as f32,
         }
@@ -157,6 +160,11 @@ pub fn adam_step_with(
         return Err(Error::Dtype { what: "params", found: params.layout.dtype });
     }
     let coefficients = options.coefficients();
+    let all_f32 = layouts.iter().all(|layout| layout.dtype == Dtype::F32);
+    let same_shape = layouts.iter().all(|layout| layout.shape == params.layout.shape);
+    if all_f32 && same_shape && master.is_none() && layouts.iter().all(Layout::is_columns) {
+        return step_columns(isa, [params, exp_avg, exp_avg_sq], grads, coefficients, pool);
+    }
     let part = part_of(&layouts, pool);
     let mut masters = master.map(|master| RowRange::whole(master).split(part));
     let parts: Vec<_> = RowRange::whole(params)
@@ -168,4 +176,44 @@ pub fn adam_step_with(
         })
         .collect();
     Ok(run_parts(pool, parts, |step| isa.run(step)))
+}
+
+/// The step along a strided axis: scalar products of columns, the step in the order of memory, and then norms
+/// and division as [`crate::normalize_rows`] does them.
+fn step_columns(
+    isa: Isa,
+    [mut params, exp_avg, exp_avg_sq]: [RowsMut<'_>; 3],
+    grads: Rows<'_>,
+    coefficients: Coefficients,
+    pool: Option<&Pool>,
+) -> Result<Normalized, Error> {
+    let count = params.count();
+    let along = if coefficients.unit_norm {
+        column_components(isa, grads, params.as_rows(), pool).0
+    } else {
+        vec![0.0; count]
+    };
+    let grads = grads.transposed();
+    let layouts = [params.layout.transposed(), grads.layout, exp_avg.layout.transposed()];
+    let part = part_of(&layouts, pool);
+    let moments = RowRange::whole(exp_avg.transposed())
+        .split(part)
+        .zip(RowRange::whole(exp_avg_sq.transposed()).split(part));
+    let parts: Vec<_> = RowRange::whole(params.reborrow().transposed())
+        .split(part)
+        .zip(moments)
+        .map(|(params, (exp_avg, exp_avg_sq))| StepColumns {
+            params,
+            grads,
+            exp_avg,
+            exp_avg_sq,
+            along: &along,
+            coefficients,
+        })
+        .collect();
+    run_parts(pool, parts, |step| isa.run(step));
+    if !coefficients.unit_norm {
+        return Ok(Normalized { unchanged: count, ..Normalized::default() });
+    }
+    normalize_rows_with(isa, params, Normalize::default(), pool)
 }

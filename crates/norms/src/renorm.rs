@@ -6,6 +6,7 @@ use crate::dispatch::Isa;
 use crate::float32::torch_figure_with;
 use crate::kernel::range::RowRange;
 use crate::kernel::renorm::{Outcome, Renormalise};
+use crate::kernel::stream::{Decide, DivideColumns};
 use crate::norm::row_norms_with;
 use crate::parallel::{part_of, run_parts};
 use crate::{Dtype, Error, Pool, RowsMut};
@@ -118,6 +119,9 @@ pub fn normalize_rows_with(
             return Err(Error::Degenerate { zero, nonfinite });
         }
     }
+    if options.compat == Compat::Exact && rows.layout.is_columns() {
+        return normalize_columns(isa, rows, pool);
+    }
     let torch_divisors = match options.compat {
         Compat::Exact => None,
         Compat::Torch => Some(torch_divisors(isa, &rows)?),
@@ -126,6 +130,21 @@ pub fn normalize_rows_with(
     let layout = rows.layout;
     let parts: Vec<_> = RowRange::whole(rows).split(part_of(&[layout], pool)).collect();
     Ok(run_parts(pool, parts, |range| isa.run(Renormalise { range, torch_divisors })))
+}
+
+/// The strided axis: one pass for the norms, one for the division, both in the order of memory.
+fn normalize_columns(isa: Isa, rows: RowsMut<'_>, pool: Option<&Pool>) -> Result<Normalized, Error> {
+    let mut norms = vec![0.0; rows.count()];
+    row_norms_with(isa, rows.as_rows(), &mut norms, pool)?;
+    let total = isa.run(Decide { rows: rows.as_rows(), norms: &mut norms });
+    if total.changed > 0 {
+        let rows = rows.transposed();
+        let part = part_of(&[rows.layout], pool);
+        let divisors = &norms;
+        let parts: Vec<_> = RowRange::whole(rows).split(part).collect();
+        run_parts(pool, parts, |range| isa.run(DivideColumns { range, divisors }));
+    }
+    Ok(total)
 }
 
 /// The norms by which `F.normalize` divides, each at least 1e-12 in the dtype.

@@ -97,6 +97,12 @@ impl Layout {
         self.shape[0] * self.shape[2]
     }
 
+    /// The same elements with the reduced and the inner axis exchanged: matrix rows become our rows.
+    pub(crate) fn transposed(self) -> Self {
+        let ([outer, len, inner], [a, b, c]) = (self.shape, self.strides);
+        Self { dtype: self.dtype, shape: [outer, inner, len], strides: [a, c, b] }
+    }
+
     /// Refuses another view that has not as many rows of the same length.
     pub(crate) fn check_same_rows(&self, what: &'static str, other: &Self) -> Result<(), Error> {
         if (self.count(), self.shape[1]) == (other.count(), other.shape[1]) {
@@ -166,6 +172,10 @@ impl<'a> Rows<'a> {
         self.layout.count()
     }
 
+    pub(crate) fn transposed(self) -> Self {
+        Self { bytes: self.bytes, layout: self.layout.transposed() }
+    }
+
     /// Refuses an output that does not hold one value per row.
     pub(crate) fn check_output(&self, found: usize) -> Result<(), Error> {
         let expected = self.count();
@@ -223,6 +233,10 @@ impl<'a> RowsMut<'a> {
             return Err(Error::Overlap { shape, strides });
         }
         Ok(Self { bytes, layout })
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self { bytes: self.bytes, layout: self.layout.transposed() }
     }
 
     /// The same rows, read-only.

@@ -5,6 +5,7 @@ use std::ops::Add;
 use crate::dispatch::Isa;
 use crate::kernel::range::RowRange;
 use crate::kernel::renorm::Outcome;
+use crate::kernel::stream::ColumnComponents;
 use crate::kernel::tangent::RemoveParallel;
 use crate::parallel::{part_of, run_parts};
 use crate::{Error, Pool, Rows, RowsMut};
@@ -73,3 +74,28 @@ pub fn remove_parallel_with(
     let parts: Vec<_> = RowRange::whole(grad).split(part).collect();
     Ok(run_parts(pool, parts, |grads| isa.run(RemoveParallel { grads, rows })))
 }
+
+/// For each row of a strided view, how much of `y` there is in `x`, and the square of `y`'s norm.
+pub(crate) fn column_components(
+    isa: Isa,
+    x: Rows<'_>,
+    y: Rows<'_>,
+    pool: Option<&Pool>,
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut along, mut squares) = (vec![0.0; y.count()], vec![0.0; y.count()]);
+    let part = part_of(&[x.layout, y.layout], pool).max(COLUMNS).min(y.count().max(1));
+    let parts: Vec<_> = along
+        .chunks_mut(part)
+        .zip(squares.chunks_mut(part))
+        .enumerate()
+        .map(|(index, (along, squares))| ColumnComponents { x, y, first: index * part, along, squares })
+        .collect();
+    run_parts(pool, parts, |part| {
+        isa.run(part);
+        Removed::default()
+    });
+    (along, squares)
+}
+
+/// Columns that one thread takes at least: enough of each matrix row to be worth a visit.
+const COLUMNS: usize = 512;

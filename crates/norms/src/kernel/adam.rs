@@ -8,7 +8,7 @@ use crate::kernel::narrow::bf16_from_f32;
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
 use crate::kernel::renorm::{Outcome, normalize_row, store_block};
 use crate::kernel::sum::prefetch;
-use crate::kernel::tangent::dot_singles;
+use crate::kernel::tangent::dots;
 use crate::kernel::widen::{BLOCK, Bf16, F32};
 use crate::renorm::Normalized;
 use crate::vector::Vector;
@@ -204,9 +204,9 @@ impl<'a> Row<'a> {
                 prefetch::<V>(average.as_ptr().cast(), size_of_val(average));
                 prefetch::<V>(square.as_ptr().cast(), size_of_val(square));
             }
-            update(param, grad, average, square, along, by);
+            update(param, grad, average, square, |_| along, by);
         }
-        update(param_rest, grad_rest, average_rest, square_rest, along, by);
+        update(param_rest, grad_rest, average_rest, square_rest, |_| along, by);
     }
 }
 
@@ -217,7 +217,8 @@ impl<'a> Row<'a> {
 #[inline(always)]
 unsafe fn component<V: Vector>(grad: &[f32], param: &[f32]) -> f64 {
     // SAFETY: by contract.
-    let along = unsafe { dot_singles::<V>(grad, param) / dot_singles::<V>(param, param) };
+    let (product, square) = unsafe { dots::<V>(grad, param) };
+    let along = product / square;
     if along.is_finite() { along } else { 0.0 }
 }
 
@@ -228,11 +229,12 @@ fn update(
     grads: &[f32],
     averages: &mut [f32],
     squares: &mut [f32],
-    along: f64,
+    along: impl Fn(usize) -> f64,
     by: &Coefficients,
 ) {
     let state = averages.iter_mut().zip(squares.iter_mut());
-    for ((param, grad), (average, square)) in params.iter_mut().zip(grads).zip(state) {
+    for (index, ((param, grad), (average, square))) in params.iter_mut().zip(grads).zip(state).enumerate() {
+        let along = along(index);
         let mut value = *param;
         #[expect(clippy::cast_possible_truncation, reason = "the projected gradient, rounded once")]
         let projected =
@@ -250,8 +252,41 @@ fn update(
             gradient - difference * by.beta1
         };
         *square = *square * by.beta2 + by.one_minus_beta2 * gradient * gradient;
-        let denominator = square.sqrt() / by.bias_correction2_sqrt + by.eps;
+        let denominator = square.sqrt() * by.inverse_correction2_sqrt + by.eps;
         *param = value + by.minus_step_size * *average / denominator;
+    }
+}
+
+/// [`update`] on the bytes of one matrix row of float32, with a component for each of its columns.
+#[inline(always)]
+pub(crate) fn update_columns(
+    params: &mut [u8],
+    grads: &[u8],
+    averages: &mut [u8],
+    squares: &mut [u8],
+    along: &[f64],
+    by: &Coefficients,
+) {
+    const PART: usize = BLOCK * 4;
+    let state = averages.chunks_mut(PART).zip(squares.chunks_mut(PART));
+    let parts = params.chunks_mut(PART).zip(grads.chunks(PART)).zip(state).zip(along.chunks(BLOCK));
+    for (((param_bytes, grad_bytes), (average_bytes, square_bytes)), along) in parts {
+        // Copied, because bytes of a view may lie at any alignment.
+        let mut blocks = [[0.0_f32; BLOCK]; 4];
+        let sources: [&[u8]; 4] = [param_bytes, grad_bytes, average_bytes, square_bytes];
+        for (block, source) in blocks.iter_mut().zip(sources) {
+            bytemuck::bytes_of_mut(block)[..source.len()].copy_from_slice(source);
+        }
+        let mut components = [0.0; BLOCK];
+        for (component, along) in components.iter_mut().zip(along) {
+            *component = if along.is_finite() { *along } else { 0.0 };
+        }
+        let [param, grad, average, square] = &mut blocks;
+        update(param, grad, average, square, |index| components[index], by);
+        for (target, block) in [(param_bytes, param), (average_bytes, average), (square_bytes, square)] {
+            let len = target.len();
+            target.copy_from_slice(&bytemuck::bytes_of(block)[..len]);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod narrow;
 pub(crate) mod range;
 pub(crate) mod renorm;
 pub(crate) mod scan;
+pub(crate) mod stream;
 pub(crate) mod sum;
 pub(crate) mod tangent;
 pub(crate) mod widen;

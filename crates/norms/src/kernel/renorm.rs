@@ -78,8 +78,28 @@ pub(crate) enum Outcome {
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(crate) unsafe fn normalize_row<V: Vector, E: Narrow>(row: &mut [u8]) -> Outcome {
+    let len = row.len() / E::DTYPE.size_bytes();
     // SAFETY: by contract.
-    let norm = unsafe { row_norm::<V, E>(row, None) };
+    unsafe {
+        let norm = row_norm::<V, E>(row, None);
+        let outcome = normalize_outcome::<V, E, _>(norm, len, || &*row);
+        if outcome == Outcome::Changed {
+            divide::<V, E>(row, norm);
+        }
+        outcome
+    }
+}
+
+/// What is to become of a row of `len` elements; looks at them only where the norm does not decide.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `row` gives elements of `E`.
+#[inline(always)]
+pub(crate) unsafe fn normalize_outcome<V: Vector, E: Narrow, R: AsRef<[u8]>>(
+    norm: f64,
+    len: usize,
+    row: impl FnOnce() -> R,
+) -> Outcome {
     if norm == 0.0 {
         return Outcome::Zero;
     }
@@ -87,13 +107,7 @@ pub(crate) unsafe fn normalize_row<V: Vector, E: Narrow>(row: &mut [u8]) -> Outc
         return Outcome::Nonfinite;
     }
     // SAFETY: by contract.
-    unsafe {
-        if is_within_bound::<V, E>(row, norm) {
-            return Outcome::Unchanged;
-        }
-        divide::<V, E>(row, norm);
-    }
-    Outcome::Changed
+    if unsafe { is_within_bound::<V, E, R>(norm, len, row) } { Outcome::Unchanged } else { Outcome::Changed }
 }
 
 /// Whether rounding alone can have left the norm where it is.
@@ -105,12 +119,16 @@ pub(crate) unsafe fn normalize_row<V: Vector, E: Narrow>(row: &mut [u8]) -> Outc
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn is_within_bound<V: Vector, E: Narrow>(row: &[u8], norm: f64) -> bool {
+unsafe fn is_within_bound<V: Vector, E: Narrow, R: AsRef<[u8]>>(
+    norm: f64,
+    len: usize,
+    row: impl FnOnce() -> R,
+) -> bool {
     // The difference is exact near 1, which that of the square would not be.
     let excess = (norm - 1.0) * (norm + 1.0);
     let square = norm * norm;
     let unit = power_of_two(-E::DTYPE.precision_bits().cast_signed());
-    let len = (row.len() / E::DTYPE.size_bytes()) as f64;
+    let len = len as f64;
     // A step is between unit and 2 unit of its element, or that of the subnormal numbers.
     if excess.abs() <= unit * square {
         return true;
@@ -125,7 +143,7 @@ unsafe fn is_within_bound<V: Vector, E: Narrow>(row: &[u8], norm: f64) -> bool {
     let min_normal = E::DTYPE.min_normal();
     // SAFETY: by contract.
     unsafe {
-        for_each_block::<V, E>(row, |values, count| {
+        for_each_block::<V, E>(row().as_ref(), |values, count| {
             for value in &values[..count] {
                 let binade = f64::from_bits(value.to_bits() & 0x7ff0_0000_0000_0000);
                 let step = binade.max(min_normal) * (2.0 * unit);

@@ -149,46 +149,39 @@ unsafe fn dot<V: Vector>(x: &[f64], y: &[f64]) -> f64 {
     }
 }
 
-/// [`dot`] of float32, whose products are exact.
+/// The scalar products of `x` and `y` and of `y` with itself, whose products are exact in float64.
 ///
 /// # Safety
 /// As [`dot`]; the lengths need not be whole blocks.
 #[inline(always)]
-pub(crate) unsafe fn dot_singles<V: Vector>(x: &[f32], y: &[f32]) -> f64 {
+pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
     let count = x.len().min(y.len());
     let whole = count / BLOCK * BLOCK;
     // SAFETY: by contract; the rest is padded to a block.
     unsafe {
-        let mut sum = SquareSum::<V>::new();
+        let (mut products, mut squares) = (SquareSum::<V>::new(), SquareSum::<V>::new());
+        let mut add = |x: *const f32, y: *const f32| {
+            prefetch::<V>(x.cast(), BLOCK * size_of::<f32>());
+            prefetch::<V>(y.cast(), BLOCK * size_of::<f32>());
+            let zero = V::splat(0.0);
+            let (mut product, mut square) = ([zero; 2], [zero; 2]);
+            for index in 0..BLOCK / LANES {
+                let (x, y) = (V::widen(x.add(index * LANES)), V::widen(y.add(index * LANES)));
+                product[index % 2] = product[index % 2].add_exact_product(x, y);
+                square[index % 2] = square[index % 2].add_exact_product(y, y);
+            }
+            products.add_chunk(product[0].add(product[1]));
+            squares.add_chunk(square[0].add(square[1]));
+        };
         for start in (0..whole).step_by(BLOCK) {
-            prefetch::<V>(x.as_ptr().add(start).cast(), BLOCK * size_of::<f32>());
-            prefetch::<V>(y.as_ptr().add(start).cast(), BLOCK * size_of::<f32>());
-            sum.add_chunk(product_chunk::<V>(x.as_ptr().add(start), y.as_ptr().add(start)));
+            add(x.as_ptr().add(start), y.as_ptr().add(start));
         }
         if whole < count {
             let (mut x_rest, mut y_rest) = ([0.0; BLOCK], [0.0; BLOCK]);
             x_rest[..count - whole].copy_from_slice(&x[whole..count]);
             y_rest[..count - whole].copy_from_slice(&y[whole..count]);
-            sum.add_chunk(product_chunk::<V>(x_rest.as_ptr(), y_rest.as_ptr()));
+            add(x_rest.as_ptr(), y_rest.as_ptr());
         }
-        sum.total()
-    }
-}
-
-/// # Safety
-/// The CPU has the instruction set of `V`; a block is readable at both.
-#[inline(always)]
-unsafe fn product_chunk<V: Vector>(x: *const f32, y: *const f32) -> V {
-    // SAFETY: by contract.
-    unsafe {
-        let pair = |index: usize| (V::widen(x.add(index * LANES)), V::widen(y.add(index * LANES)));
-        let ((x0, y0), (x1, y1)) = (pair(0), pair(1));
-        let (mut even, mut odd) = (x0.mul(y0), x1.mul(y1));
-        for index in [2, 4, 6] {
-            let ((x0, y0), (x1, y1)) = (pair(index), pair(index + 1));
-            even = even.add_exact_product(x0, y0);
-            odd = odd.add_exact_product(x1, y1);
-        }
-        even.add(odd)
+        (products.total(), squares.total())
     }
 }
