@@ -27,11 +27,11 @@ type PyRequest = (PathBuf, Vec<String>, Option<(u64, u64)>);
 /// Each is a dictionary: `size` and `digests` by algorithm, or `finding` where the file could not be read.
 #[pyfunction]
 #[pyo3(signature = (requests, jobs=None))]
-pub(crate) fn digest_files<'py>(
-    py: Python<'py>,
+pub(crate) fn digest_files(
+    py: Python<'_>,
     requests: Vec<PyRequest>,
     jobs: Option<usize>,
-) -> PyResult<Vec<Bound<'py, PyDict>>> {
+) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let requests = requests.into_iter().map(request).collect::<PyResult<Vec<_>>>()?;
     let results = interruptible(py, jobs, |pool, stop| all_digests(&requests, pool, stop))?;
     results
@@ -59,11 +59,11 @@ pub(crate) fn digest_files<'py>(
 /// Each is a dictionary: `content`, `size` and `tensors`, or `finding` and the index `file` of the file it is about.
 #[pyfunction]
 #[pyo3(signature = (sets, jobs=None))]
-pub(crate) fn content_ids<'py>(
-    py: Python<'py>,
+pub(crate) fn content_ids(
+    py: Python<'_>,
     sets: Vec<Vec<PathBuf>>,
     jobs: Option<usize>,
-) -> PyResult<Vec<Bound<'py, PyDict>>> {
+) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let results = interruptible(py, jobs, |pool, stop| all_content_ids(&sets, pool, stop))?;
     results
         .into_iter()
@@ -115,7 +115,7 @@ fn interruptible<T: Send>(
                 match receiver.recv_timeout(PATIENCE) {
                     Ok(result) => return Ok(result),
                     Err(RecvTimeoutError::Timeout) => {
-                        if let Err(error) = Python::attach(|py| py.check_signals()) {
+                        if let Err(error) = Python::attach(check_signals) {
                             stop.store(true, Ordering::Relaxed);
                             return Err(error);
                         }
@@ -129,6 +129,11 @@ fn interruptible<T: Send>(
             }
         })
     })
+}
+
+/// A function of its own, because a method does not fit every lifetime that `attach` may give.
+fn check_signals(py: Python<'_>) -> PyResult<()> {
+    py.check_signals()
 }
 
 fn finding<'py>(py: Python<'py>, defect: &Defect) -> PyResult<Bound<'py, PyDict>> {

@@ -84,7 +84,7 @@ def test_what_hash_writes_verify_reads_and_one_flipped_bit_is_found(cli, folder,
 def test_manifests_of_sha256sum_are_read(folder, options):
     names = ["weights.bin", "sub/config.json", ODD]
     lines = subprocess.run([SHA256SUM, *options, *names], cwd=folder, capture_output=True, check=True).stdout
-    (folder / "SUMS").write_bytes(b"# a comment\n\n" + lines)
+    (folder / "SUMS").write_bytes(b"\xef\xbb\xbf# a comment\n\n" + lines)
     result = verify(folder, manifest=folder / "SUMS")
     assert (result.exit_code, result.counts) == (0, {"ok": 3})
 

@@ -144,6 +144,31 @@ def test_an_unfinished_local_download_is_no_pass(local):
     notes = local / ".cache" / "huggingface" / "download"
     (notes / "layer_3" / f"Zm9v.{sha256(b'new')}.incomplete").write_bytes(b"ne")
     assert codes(verify(local)) == [("FS_PARTIAL_DOWNLOAD", "fail")]
+    (notes / "layer_3" / f"Zm9v.{sha256(b'new')}.incomplete").unlink()
+    (notes / "layer_3" / f"Zm9v.{sha256(WEIGHTS)}.0a1b2c3d.incomplete").write_bytes(b"ne")
+    assert codes(verify(local)) == [("FS_PARTIAL_DOWNLOAD", "warn")]
+
+
+@pytest.mark.interop
+def test_what_huggingface_hub_itself_lays_out_is_verified(tmp_path):
+    hub = pytest.importorskip("huggingface_hub.file_download")
+    local_folder = pytest.importorskip("huggingface_hub._local_folder")
+    etag = sha256(WEIGHTS)
+    repository = tmp_path / "hub" / hub.repo_folder_name(repo_id="lab/sae", repo_type="model")
+    blob, link = repository / "blobs" / etag, repository / "snapshots" / COMMIT / "w.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(WEIGHTS)
+    hub._create_symlink(str(blob), str(link), new_blob=True)
+    local = tmp_path / "local"
+    local.mkdir()
+    file = local_folder.get_local_download_paths(local, "w.safetensors").file_path
+    file.write_bytes(WEIGHTS)
+    local_folder.write_download_metadata(local, "w.safetensors", COMMIT, etag)
+    for folder, damaged in ((repository, blob), (local, file)):
+        assert verify(folder).exit_code == 0
+        flip(damaged, 4711)
+        assert codes(verify(folder)) == [("H_MISMATCH", "fail")]
 
 
 # Git LFS.

@@ -157,9 +157,8 @@ def _local_dirs(folder: str, files: list[str], only: str | None, found: Download
                     found.extras.append(file)
         for name in names if only is None else ():
             if name.endswith(".incomplete"):
-                etag = name.removesuffix(".incomplete").rpartition(".")[2]
                 file = os.path.relpath(os.path.join(notes, name), folder or ".")
-                _incomplete(file, found, whole=etag in etags)
+                _incomplete(file, found, whole=not etags.isdisjoint(name.split(".")))
     for file in files:
         around = homes[os.path.dirname(file)]
         if around is not None and file not in covered:

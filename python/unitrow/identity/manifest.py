@@ -45,6 +45,7 @@ def _is_bag_manifest(path: str) -> bool:
 
 def parse(data: bytes, name: str) -> Reference:
     """A manifest from its bytes; `name` gives a hint where a line fits two algorithms or two formats."""
+    data = data.removeprefix(b"\xef\xbb\xbf")  # editors leave a byte order mark
     if data.lstrip()[:1] == b"{":
         reference = read_statement(data, name)
     elif _is_bag_manifest(name):
