@@ -261,7 +261,7 @@ def short(rng: np.random.Generator, rows: int, length: int, source: str) -> Iter
     )
     first = normalised(start, "lanes8", "eps")
     yield make("one eps pass", first, "f32", "unit-eps unit", normaliser="f32 norm+eps")
-    level = normalised(start) * np.float32(1.4)
+    level = normalised(start) * np.float32(1.2)
     even = normalised(level, "lanes8", "eps")
     yield make("one eps pass from one norm", even, "f32", "unit-eps unit", normaliser="f32 norm+eps")
     for eps in (1e-6, 1e-5):

@@ -55,7 +55,10 @@ FIXED_SHARE = 0.7
 """Share of rows that one more float32 pass must leave alone before passes are called repeated."""
 
 SETTLED_SHARE = 0.97
-"""The same for division by norm + eps, where repeated passes settle almost every row."""
+"""Share of rows that one more division by norm + eps must leave alone before they are called its work."""
+
+SETTLED_REPEATED = 0.98
+"""The same before its passes are called repeated."""
 
 ROUNDED_SHAPE = 2.4
 """Kurtosis below this: deviations as evenly spread as rounding errors of a norm, unlike drift."""
@@ -228,6 +231,6 @@ def _passes_of_short_rows(stats: Mapping[str, Any]) -> Claim:
         )
     settled = stats["float32_settled"]
     told = f"one more division by norm + 2^-23 would leave {settled:.1%} of the rows as they are"
-    if settled >= SETTLED_SHARE and stats["row_len"] >= SETTLED_LENGTH:
+    if settled >= SETTLED_REPEATED and stats["row_len"] >= SETTLED_LENGTH:
         return claim("repeated", "suggestive", told)
     return claim("inconclusive", "inconclusive", told)
