@@ -5,6 +5,8 @@ mod set;
 
 pub use set::{SetFile, check_set};
 
+use std::collections::{HashMap, HashSet};
+
 use crate::code::{self, Severity};
 use crate::defect::{Defect, Defects};
 use crate::error::Error;
@@ -204,7 +206,7 @@ fn weight_map(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects)
         defects.push(bad("the weight_map is not an object", start, "an object", kind.name()));
         return reader.skip(1, &mut |reader, key| duplicate(reader, key, defects));
     }
-    let mut shards = std::collections::HashMap::new();
+    let mut shards = HashMap::new();
     let mut keys = Keys::default();
     let mut more = reader.open(b'}');
     while more {
@@ -255,15 +257,9 @@ fn weight_map(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects)
 
 /// Where a name stands twice, readers use its last line.
 fn last_of_each_name(listings: &mut Vec<Listing>) {
-    let mut last = std::collections::HashMap::with_capacity(listings.len());
-    for (line, listing) in listings.iter().enumerate() {
-        last.insert(listing.tensor.clone(), line);
-    }
-    let mut line = 0;
-    listings.retain(|listing| {
-        line += 1;
-        last.get(&listing.tensor) == Some(&(line - 1))
-    });
+    let mut later: HashSet<&str> = HashSet::new();
+    let mut keep: Vec<bool> = listings.iter().rev().map(|listing| later.insert(&listing.tensor)).collect();
+    listings.retain(|_| keep.pop().unwrap_or(true));
 }
 
 fn metadata(reader: &mut Reader<'_>, index: &mut Index, defects: &mut Defects) -> Result<(), Stop> {
