@@ -332,6 +332,11 @@ def test_shards_are_verified_and_must_cover_the_file(folder):
     with open(folder / "weights.bin", "ab") as file:
         file.write(b"appended")
     assert verify(folder, manifest=folder / "m.json").exit_code == 1
+    (folder / "m.json").write_text(json.dumps(statement(resources[1:], method="shards")))
+    assert any(
+        "covers bytes 0 to 1000000" in one.message
+        for one in verify(folder, manifest=folder / "m.json").findings
+    )
 
 
 def test_subjects_of_other_predicates_are_files(folder):

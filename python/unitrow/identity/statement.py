@@ -108,6 +108,7 @@ def _read(statement: dict[str, Any], reference: Reference) -> None:
             name, start, end = name.rsplit(":", 2)
             span = (int(start), int(end))
         _add(reference, name, {one["algorithm"]: one["digest"]}, f"resource {number}", span)
+    _check_coverage(reference)
     [subject] = statement["subject"]
     root = _root(resources)
     if subject["digest"]["sha256"] != root:
@@ -116,6 +117,19 @@ def _read(statement: dict[str, Any], reference: Reference) -> None:
             f"found {root}",
             severity="fail",
         )
+
+
+def _check_coverage(reference: Reference) -> None:
+    """Shards that leave bytes out vouch for a file that anybody can change."""
+    ends: dict[str, int] = {}
+    for entry in sorted(reference.entries, key=lambda entry: entry.span or (0, 0)):
+        if entry.span is None:
+            continue
+        end = ends.setdefault(entry.name, 0)
+        if entry.span[0] > end:
+            message = f"no shard of {entry.name} covers bytes {end} to {entry.span[0]}"
+            reference.unusable(message, severity="fail")
+        ends[entry.name] = max(end, entry.span[1])
 
 
 def _add(
