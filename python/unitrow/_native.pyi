@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, TypedDict, final
+from typing import Any, TypedDict, final, type_check_only
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class FileHeader:
 @final
 class MappedBytes:
     def __len__(self) -> int: ...
+    def dlpack(self, dtype: str, shape: Sequence[int]) -> Any: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
@@ -91,11 +92,13 @@ def adam_step_(
 
 # Digests: see unitrow.identity. Both can be interrupted.
 
+@type_check_only
 class FileDigests(TypedDict, total=False):
     size: int
     digests: dict[str, str]
     finding: dict[str, Any]
 
+@type_check_only
 class ContentId(TypedDict, total=False):
     content: str
     size: int

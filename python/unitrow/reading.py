@@ -208,8 +208,31 @@ class Tensor:
     def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def __dlpack__(self, **arguments: Any) -> Any:
-        return self.numpy().__dlpack__(**arguments)
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A read-only view for `from_dlpack` of another library; carries bfloat16 and float8 too.
+
+        Raises:
+            BufferError: The consumer knows no read-only tensors (DLPack before 1.0), wants a copy or another
+                device, or the tensor is compressed, big-endian or in Fortran order.
+        """
+        if stream is not None or dl_device not in {None, (1, 0)} or copy:
+            msg = f"tensor {self.name!r} is mapped on the CPU: no stream, other device or copy"
+            raise BufferError(msg)
+        if max_version is None or max_version < (1, 0):
+            msg = f"tensor {self.name!r} is read-only, which DLPack before 1.0 cannot say"
+            raise BufferError(msg)
+        data = self._file.bytes(self._at)
+        if self._big_endian or self._fortran or not isinstance(data, _native.MappedBytes):
+            msg = f"tensor {self.name!r} is not stored as plain rows: use .numpy()"
+            raise BufferError(msg)
+        return data.dlpack(self.dtype, list(self.shape))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)

@@ -16,8 +16,8 @@ use unitrow_norms::Dtype;
 use super::{Array, Keep, type_name};
 use crate::errors::Class;
 
-const MAJOR: u32 = 1;
-const FLAG_READ_ONLY: u64 = 1;
+pub(super) const MAJOR: u32 = 1;
+pub(super) const FLAG_READ_ONLY: u64 = 1;
 /// The producer exported a copy: what is written to it is lost.
 const FLAG_IS_COPIED: u64 = 2;
 
@@ -26,25 +26,25 @@ const HOST_DEVICES: [i32; 3] = [1, 3, 11];
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct DataType {
-    code: u8,
-    bits: u8,
-    lanes: u16,
+pub(super) struct DataType {
+    pub(super) code: u8,
+    pub(super) bits: u8,
+    pub(super) lanes: u16,
 }
 
 /// `DLTensor`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Tensor {
-    data: *mut c_void,
-    device_type: i32,
-    device_id: i32,
-    ndim: i32,
-    dtype: DataType,
-    shape: *const i64,
+pub(super) struct Tensor {
+    pub(super) data: *mut c_void,
+    pub(super) device_type: i32,
+    pub(super) device_id: i32,
+    pub(super) ndim: i32,
+    pub(super) dtype: DataType,
+    pub(super) shape: *const i64,
     /// In elements. Before `DLPack` 1.2 null meant C order.
-    strides: *const i64,
-    byte_offset: u64,
+    pub(super) strides: *const i64,
+    pub(super) byte_offset: u64,
 }
 
 impl Tensor {
@@ -69,19 +69,19 @@ struct Legacy {
 }
 
 #[repr(C)]
-struct Version {
-    major: u32,
-    minor: u32,
+pub(super) struct Version {
+    pub(super) major: u32,
+    pub(super) minor: u32,
 }
 
 /// `DLManagedTensorVersioned`.
 #[repr(C)]
-struct Versioned {
-    version: Version,
-    manager_context: *mut c_void,
-    deleter: Option<unsafe extern "C" fn(*mut Versioned)>,
-    flags: u64,
-    tensor: Tensor,
+pub(super) struct Versioned {
+    pub(super) version: Version,
+    pub(super) manager_context: *mut c_void,
+    pub(super) deleter: Option<unsafe extern "C" fn(*mut Versioned)>,
+    pub(super) flags: u64,
+    pub(super) tensor: Tensor,
 }
 
 /// `DLPackExchangeAPI`; the functions that are not called here stand as plain pointers.
