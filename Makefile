@@ -77,6 +77,17 @@ wheel: build ## Build a wheel and an sdist into dist/
 bench: $(VENV)/.torch ## Speed against peers, in the same run
 	$(BIN)/python benches/python/run.py
 
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet cargo-fuzz
+	for target in header index npz npy; do \
+	  dictionary=$$([ $$target = header ] || [ $$target = index ] && echo json || echo npy); \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -dict=fuzz/dictionaries/$$dictionary.dict; \
+	done
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist .bench
