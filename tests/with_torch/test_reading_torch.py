@@ -4,9 +4,9 @@ import gc
 
 import numpy as np
 import pytest
-from checkpoints import safetensors_bytes, to_bf16, unit_rows
 
 import unitrow as ur
+from checkpoints import safetensors_bytes, to_bf16, unit_rows
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
