@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _BATCH_FILES = 4096
 """Headers kept in memory at a time."""
 
+MAX_JOBS = 1024
+"""More threads than any machine has cores for would only cost their stacks."""
+
 _PROBE_ROWS = 64
 """Rows of the other axis that decide whether all of it is worth reading."""
 
@@ -58,7 +61,11 @@ def audit(
 
     Raises:
         FileNotFoundError: A path does not exist.
+        ValueError: `jobs` is not between 1 and 1024.
     """
+    if jobs is not None and not 1 <= jobs <= MAX_JOBS:
+        msg = f"expected 1 to {MAX_JOBS} jobs, found {jobs}"
+        raise ValueError(msg)
     started = time.perf_counter()
     names = [os.fspath(path) for path in paths]
     folders, unlisted = find(names)

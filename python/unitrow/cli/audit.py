@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--select", multiple=True, metavar="CODES", help="Report only these codes, or prefixes: ST_")
 @click.option("--ignore", multiple=True, metavar="CODES", help="Leave these codes (or prefixes) out.")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]"
+    "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads. [default: what this process may use]"
 )
 @click.option("--no-run-info", is_flag=True, help="Leave times and machine out: equal input, equal bytes.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the paths that did not pass.")
