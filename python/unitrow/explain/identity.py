@@ -39,4 +39,23 @@ ENTRIES = (
         listed.""",
         "Remove the file or add it to the manifest.",
     ),
+    entry(
+        "H_PATH",
+        "fail",
+        "a reference names a path outside its folder",
+        """A name in a manifest is absolute, climbs out of the folder with `..`, holds a NUL, or cannot be a
+        file's. Nothing was opened under it. No honest tool writes such a name: whoever checks a manifest
+        from elsewhere could be made to read, and report on, files of their own machine.""",
+        "Do not trust the manifest. Make a new one from a copy that is known to be sound.",
+    ),
+    entry(
+        "H_MANIFEST",
+        "unreadable",
+        "a part of a manifest cannot be used",
+        """A line holds no digest and name, or its digest is of a kind that is not computed here, so a file
+        that it may be about was not checked. It is a fail where the manifest contradicts itself: two digests
+        of one kind for one file, a subject that does not follow from its parts, shards that leave bytes out.
+        It is a note for repeats and for a mixture of algorithms.""",
+        "Make the manifest again, with `unitrow hash` or the tool that its readers use.",
+    ),
 )
