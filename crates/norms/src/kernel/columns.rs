@@ -45,12 +45,16 @@ impl State {
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
     unsafe fn norms<V: Vector>(&self, column: usize) -> ([f64; LANES], [f64; LANES]) {
-        let part = |half: usize| {
-            // SAFETY: eight float64 are readable there.
-            from_fn(|lane| unsafe { V::load(self.0[(2 * lane + half) * TILE + column..][..LANES].as_ptr()) })
-        };
         // SAFETY: by contract.
-        unsafe { norms(part(0), part(1)) }
+        unsafe {
+            let zero = V::splat(0.0);
+            let (mut high, mut low) = ([zero; LANES], [zero; LANES]);
+            for lane in 0..LANES {
+                high[lane] = V::load(self.0[2 * lane * TILE + column..][..LANES].as_ptr());
+                low[lane] = V::load(self.0[(2 * lane + 1) * TILE + column..][..LANES].as_ptr());
+            }
+            norms(high, low)
+        }
     }
 }
 

@@ -134,16 +134,14 @@ unsafe fn dot<V: Vector>(x: &[f64], y: &[f64]) -> f64 {
     unsafe {
         let mut sum = SquareSum::<V>::new();
         for start in (0..x.len().min(y.len())).step_by(BLOCK) {
-            let product = |index: usize| {
+            let zero = V::splat(0.0);
+            let mut sums = [zero; 2];
+            for index in 0..BLOCK / LANES {
                 let at = start + index * LANES;
-                V::load(x.as_ptr().add(at)).mul(V::load(y.as_ptr().add(at)))
-            };
-            let (mut even, mut odd) = (product(0), product(1));
-            for index in [2, 4, 6] {
-                even = even.add(product(index));
-                odd = odd.add(product(index + 1));
+                let product = V::load(x.as_ptr().add(at)).mul(V::load(y.as_ptr().add(at)));
+                sums[index % 2] = sums[index % 2].add(product);
             }
-            sum.add_chunk(even.add(odd));
+            sum.add_chunk(sums[0].add(sums[1]));
         }
         sum.total()
     }
@@ -159,29 +157,40 @@ pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
     let whole = count / BLOCK * BLOCK;
     // SAFETY: by contract; the rest is padded to a block.
     unsafe {
-        let (mut products, mut squares) = (SquareSum::<V>::new(), SquareSum::<V>::new());
-        let mut add = |x: *const f32, y: *const f32| {
-            prefetch::<V>(x.cast(), BLOCK * size_of::<f32>());
-            prefetch::<V>(y.cast(), BLOCK * size_of::<f32>());
-            let zero = V::splat(0.0);
-            let (mut product, mut square) = ([zero; 2], [zero; 2]);
-            for index in 0..BLOCK / LANES {
-                let (x, y) = (V::widen(x.add(index * LANES)), V::widen(y.add(index * LANES)));
-                product[index % 2] = product[index % 2].add_exact_product(x, y);
-                square[index % 2] = square[index % 2].add_exact_product(y, y);
-            }
-            products.add_chunk(product[0].add(product[1]));
-            squares.add_chunk(square[0].add(square[1]));
-        };
+        let mut sums = [SquareSum::<V>::new(); 2];
         for start in (0..whole).step_by(BLOCK) {
-            add(x.as_ptr().add(start), y.as_ptr().add(start));
+            add_products(&mut sums, x.as_ptr().add(start), y.as_ptr().add(start));
         }
         if whole < count {
             let (mut x_rest, mut y_rest) = ([0.0; BLOCK], [0.0; BLOCK]);
             x_rest[..count - whole].copy_from_slice(&x[whole..count]);
             y_rest[..count - whole].copy_from_slice(&y[whole..count]);
-            add(x_rest.as_ptr(), y_rest.as_ptr());
+            add_products(&mut sums, x_rest.as_ptr(), y_rest.as_ptr());
         }
+        let [products, squares] = sums;
         (products.total(), squares.total())
+    }
+}
+
+/// Adds a block of `x y` to the first sum and of `y y` to the second.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block is readable at both.
+// A function, because a closure that is called twice may not be inlined and then loses the target features.
+#[inline(always)]
+unsafe fn add_products<V: Vector>(sums: &mut [SquareSum<V>; 2], x: *const f32, y: *const f32) {
+    // SAFETY: by contract.
+    unsafe {
+        prefetch::<V>(x.cast(), BLOCK * size_of::<f32>());
+        prefetch::<V>(y.cast(), BLOCK * size_of::<f32>());
+        let zero = V::splat(0.0);
+        let (mut product, mut square) = ([zero; 2], [zero; 2]);
+        for index in 0..BLOCK / LANES {
+            let (x, y) = (V::widen(x.add(index * LANES)), V::widen(y.add(index * LANES)));
+            product[index % 2] = product[index % 2].add_exact_product(x, y);
+            square[index % 2] = square[index % 2].add_exact_product(y, y);
+        }
+        sums[0].add_chunk(product[0].add(product[1]));
+        sums[1].add_chunk(square[0].add(square[1]));
     }
 }
