@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROWS, LENGTH = 16384, 2304
+LOAD_AT_START = os.getloadavg()[0]
 
 
 @dataclass
@@ -339,6 +340,8 @@ def machine() -> dict[str, object]:
         "numpy": np.__version__,
         "unitrow": ur.__version__,
         "date": datetime.now(UTC).date().isoformat(),
+        # Well above zero at the start: other work took cores and memory bandwidth from all contestants.
+        "load_average": LOAD_AT_START,
         "command": "python benches/python/kernels.py",
     }
 
