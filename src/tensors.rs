@@ -175,11 +175,7 @@ pub(crate) fn codes() -> Vec<(&'static str, &'static str)> {
     all.concat().iter().map(|code| (code.name, code.severity.as_str())).collect()
 }
 
-fn parts<'a>(
-    py: Python<'_>,
-    path: &Path,
-    tensors: &'a [Part],
-) -> PyResult<Vec<Borrowed<'a>>> {
+fn parts<'a>(py: Python<'_>, path: &Path, tensors: &'a [Part]) -> PyResult<Vec<Borrowed<'a>>> {
     let part = |(name, dtype, shape, bytes): &'a Part| match Dtype::from_name(dtype) {
         Some(known) => Ok((name.as_str(), known, shape.as_slice(), &**bytes)),
         None => Err(Class::Format.error(
