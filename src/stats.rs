@@ -15,7 +15,7 @@ use unitrow_norms::Dtype;
 ///     rows: Number of rows.
 ///     len: Elements of a row.
 ///     strided: Whether the tensor they come from reduces an axis that is not its last.
-///     chunk_rows: Rows handed over at a time; the figures do not depend on it.
+///     `chunk_rows`: Rows handed over at a time; the figures do not depend on it.
 #[pyfunction]
 #[pyo3(signature = (data, dtype, rows, len, strided=false, chunk_rows=None))]
 pub(crate) fn decoder_stats<'py>(
