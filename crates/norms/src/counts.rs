@@ -34,9 +34,22 @@ impl Counts {
             inf: self.inf + other.inf,
             zero: self.zero + other.zero,
             subnormal: self.subnormal + other.subnormal,
-            min: self.min.min(other.min),
-            max: self.max.max(other.max),
+            min: self.min,
+            max: self.max,
         }
+        .extend_range(other.min, other.max)
+    }
+
+    /// With a range that also holds these two; NaN is passed over, and zeros are positive.
+    // By comparison: the sign of a zero that `f64::min` returns is not defined, and a compiler uses that.
+    pub(crate) fn extend_range(mut self, low: f64, high: f64) -> Self {
+        if low < self.min {
+            self.min = if low == 0.0 { 0.0 } else { low };
+        }
+        if high > self.max {
+            self.max = if high == 0.0 { 0.0 } else { high };
+        }
+        self
     }
 }
 

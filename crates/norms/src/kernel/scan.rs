@@ -136,10 +136,8 @@ pub(crate) unsafe fn scan<E: Element>(source: *const u8, count: usize, counts: &
         *counts = counts.merge(found);
         if found.nan > 0 {
             for index in 0..count {
-                let value = E::DTYPE.decode(code(index).widen()) + 0.0;
-                // The smaller and the larger of a number and NaN is the number.
-                counts.min = counts.min.min(value);
-                counts.max = counts.max.max(value);
+                let value = E::DTYPE.decode(code(index).widen());
+                *counts = counts.extend_range(value, value);
             }
             return;
         }
@@ -147,9 +145,7 @@ pub(crate) unsafe fn scan<E: Element>(source: *const u8, count: usize, counts: &
     let sign = format.magnitude_mask() + 1;
     let smallest = if any_negative { largest.widen() } else { least_magnitude.widen() };
     let largest = if any_positive { positive_magnitude } else { sign | least_magnitude.widen() };
-    // Adding +0 turns a negative zero into a positive one.
-    counts.min = counts.min.min(E::DTYPE.decode(smallest) + 0.0);
-    counts.max = counts.max.max(E::DTYPE.decode(largest) + 0.0);
+    *counts = counts.extend_range(E::DTYPE.decode(smallest), E::DTYPE.decode(largest));
 }
 
 /// The four counts, without the range.

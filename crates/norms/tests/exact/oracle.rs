@@ -84,8 +84,9 @@ pub(crate) fn counts(values: &[f64], dtype: Dtype) -> Counts {
         counts.zero += u64::from(value == 0.0);
         counts.subnormal += u64::from(value != 0.0 && value.abs() < dtype.min_normal());
         if !value.is_nan() {
-            counts.min = counts.min.min(value + 0.0);
-            counts.max = counts.max.max(value + 0.0);
+            let value = if value == 0.0 { 0.0 } else { value };
+            counts.min = if value < counts.min { value } else { counts.min };
+            counts.max = if value > counts.max { value } else { counts.max };
         }
     }
     counts
