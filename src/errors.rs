@@ -83,6 +83,9 @@ impl ToPyErr for unitrow_tensors::Error {
             Self::NotFound { path } | Self::BrokenLink { path, .. } => {
                 os_error(py, &io::Error::from_raw_os_error(ENOENT), path)
             }
+            Self::NotRegular { path, found: "directory" } => {
+                os_error(py, &io::Error::from_raw_os_error(EISDIR), path)
+            }
             Self::Permission { source, path } | Self::Io { source, path, .. } => os_error(py, source, path),
             Self::ShortRead { .. } => Class::Integrity.error(py, self.to_string()),
             _ => Class::Format.error(py, self.to_string()),
@@ -90,8 +93,9 @@ impl ToPyErr for unitrow_tensors::Error {
     }
 }
 
-/// The error number of a missing file, on every Unix.
+/// The error numbers of a missing file and of a folder where a file should be, on every Unix.
 const ENOENT: i32 = 2;
+const EISDIR: i32 = 21;
 
 /// The `OSError` that Python itself would raise for `path`: its subclass follows from the error number.
 #[cold]

@@ -296,3 +296,36 @@ def test_a_trainer_state_beside_weights_is_a_side_file_not_an_unread_checkpoint(
     (tmp_path / "trainer_state.pt").write_bytes(b"PK")
     report = ur.audit(tmp_path)
     assert ([one["path"] for one in report.checkpoints], report.exit_code) == (["."], 0)
+
+
+def test_findings_are_ordered_by_place_and_capped_with_a_count(tmp_path):
+    arrays = {f"x{index:03}": np.array([1, np.nan], np.float32) for index in range(50)}
+    arrays["y"] = np.array([np.inf, np.nan], np.float32)
+    np.savez(tmp_path / "x.npz", **arrays)
+    findings = audited(tmp_path, expect="any")["findings"]
+    nan = [finding for finding in findings if finding["code"] == "V_NAN"]
+    assert (len(nan), nan[-1]["message"]) == (21, "and 31 more V_NAN")
+    places = [finding["byte_offset"] for finding in findings if "byte_offset" in finding]
+    assert places == sorted(places)
+
+
+def test_a_side_file_that_is_no_file_costs_no_descriptor(tmp_path):
+    for index in range(40):
+        write_saelens(tmp_path / str(index), unit_rows(64, 8))
+        (tmp_path / str(index) / "cfg.json").unlink()
+        (tmp_path / str(index) / "cfg.json").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    ur.audit(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_arguments_that_mean_nothing_are_refused(tmp_path):
+    for wrong in ({"expect": "bogus"}, {"fail_on": "bogus"}, {"jobs": 0}, {"select": ["V_NANN"]}):
+        with pytest.raises(ValueError, match=r"expected|no finding"):
+            ur.audit(tmp_path, **wrong)
+
+
+def test_an_explicit_file_is_read_by_its_content(tmp_path):
+    (tmp_path / "odd.bin").write_bytes(safetensors_bytes(saelens_arrays(unit_rows(256, 48))))
+    assert audited(tmp_path / "odd.bin")["verdict"] == "unit"
+    assert ur.audit(tmp_path).exit_code == 3

@@ -83,6 +83,7 @@ def test_a_report_that_cannot_be_written_is_a_usage_error(cli, tmp_path):
     write_saelens(tmp_path / "good", unit_rows(256, 48))
     done = cli("audit", "good", "-o", "no/such/folder/report", check=2)
     assert "cannot write no/such/folder/report" in done.stderr
+    assert "it is a folder" in cli("audit", "good", "-o", ".", check=2).stderr
 
 
 def test_hostile_names_are_spelled_out(cli, tmp_path):
@@ -205,3 +206,60 @@ def test_demo_passes_its_own_check(cli, tmp_path):
         assert words in shown
     cli("demo", "--keep", "kept", check=0)
     assert len(os.listdir(tmp_path / "kept")) == 6
+
+
+def test_stdout_that_is_full_closed_or_ascii_is_no_traceback(tmp_path):
+    write_saelens(tmp_path / "données", unit_rows(64, 8))
+    run = f"{sys.executable} -m unitrow audit ."
+    for redirect, code, words in (
+        ("> /dev/full", 2, "cannot write to stdout"),
+        (">&-", 2, "stdout is closed"),
+        ("2>&-", 0, ""),
+    ):
+        shell = ["sh", "-c", f"{run} {redirect}"]
+        done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["sh", "-c", run], cwd=tmp_path, capture_output=True, env=environment, check=False)
+    assert (done.returncode, b"donn\\xe9es" in done.stdout) == (0, True)
+
+
+def test_a_report_to_a_link_or_a_fifo_leaves_them_what_they_are(cli, tmp_path):
+    write_saelens(tmp_path / "good", unit_rows(64, 8))
+    (tmp_path / "real").write_text("old")
+    os.symlink("real", tmp_path / "link")
+    cli("audit", "good", "-o", "link", check=0)
+    assert (tmp_path / "link").is_symlink()
+    assert "1 checkpoint" in (tmp_path / "real").read_text()
+    os.mkfifo(tmp_path / "fifo")
+    with subprocess.Popen(["cat", "fifo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as reader:
+        cli("audit", "good", "-o", "fifo", check=0)
+        assert "1 checkpoint" in reader.communicate()[0]
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_a_misspelt_filter_is_a_usage_error(cli, tmp_path):
+    write_saelens(tmp_path / "good", unit_rows(64, 8))
+    done = cli("audit", "good", "--select", "V_NANN", check=2)
+    assert "no finding has a code that starts with 'V_NANN'" in done.stderr
+
+
+def test_quiet_follows_the_severity_that_decides(cli, tmp_path):
+    arrays_with_zero_rows = unit_rows(256, 48)
+    arrays_with_zero_rows[0] = 0
+    write_saelens(tmp_path / "warned", arrays_with_zero_rows)
+    assert cli("audit", "-q", ".", check=0).stdout == ""
+    assert cli("audit", "-q", ".", "--fail-on", "warn", check=1).stdout == "./warned\n"
+
+
+def test_a_terminal_of_two_columns_is_wide_enough(examples):
+    assert "unit" in ur.audit(examples).render("full", width=2)
+
+
+@pytest.mark.parametrize(("save", "dtype"), [(np.savez_compressed, "<f4"), (np.savez, ">f4")])
+def test_norms_of_compressed_and_big_endian_files_are_written(cli, tmp_path, save, dtype):
+    decoder = unit_rows(256, 48).astype(dtype)
+    save(tmp_path / "x.npz", W_dec=decoder, b_enc=np.zeros(256, dtype), b_dec=np.zeros(48, dtype))
+    cli("inspect", "x.npz", "--norms-out", "norms.npy", check=0)
+    norms = np.load(tmp_path / "norms.npy")
+    np.testing.assert_allclose(norms, np.linalg.norm(decoder.astype(np.float64), axis=1), rtol=1e-15)

@@ -58,3 +58,32 @@ def test_a_folder_under_a_checkpoint_name_is_not_walked_past(tmp_path):
 def test_the_same_argument_twice_counts_once(tmp_path):
     make(tmp_path, "x.npz")
     assert len(find([str(tmp_path), str(tmp_path)])[0]) == 1
+
+
+def test_a_link_does_not_hide_the_folder_it_leads_to(tmp_path):
+    make(tmp_path, "real/x.npz")
+    os.symlink("real", tmp_path / "alias")
+    assert listed(find([str(tmp_path)])[0]) == [("real", ["x.npz"], [])]
+
+
+def test_a_link_to_a_folder_around_the_root_is_not_followed(tmp_path):
+    make(tmp_path, "asked/x.npz", "other/y.npz")
+    os.symlink("/", tmp_path / "asked" / "everything")
+    os.symlink("..", tmp_path / "asked" / "up")
+    os.symlink(tmp_path / "other", tmp_path / "asked" / "beside")
+    assert listed(find([str(tmp_path / "asked")])[0]) == [(".", ["x.npz"], []), ("beside", ["y.npz"], [])]
+
+
+def test_a_link_to_nothing_that_may_have_been_a_folder_is_reported(tmp_path):
+    make(tmp_path, "a/x.npz")
+    for name in ("layer_3", "layers.10", "notes.md"):
+        os.symlink("missing", tmp_path / name)
+    _, unlisted = find([str(tmp_path)])
+    assert [one.path for one in unlisted] == ["layer_3", "layers.10"]
+
+
+def test_what_is_reached_by_several_arguments_counts_once(tmp_path):
+    make(tmp_path, "a/x.npz")
+    root = str(tmp_path)
+    paths = [f"{root}/a/x.npz", root, f"{root}/", f"{root}/a", f"{root}/./a/x.npz"]
+    assert len(find(paths)[0]) == 1

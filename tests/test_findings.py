@@ -5,7 +5,11 @@ from unitrow.findings import Finding, exit_code, integrity, severity_of, wanted
 
 
 def one(verdict="unit", *severities):
-    return {"verdict": verdict, "findings": [{"severity": severity} for severity in severities]}
+    return {
+        "verdict": verdict,
+        "integrity": "pass",
+        "findings": [{"severity": severity} for severity in severities],
+    }
 
 
 @pytest.mark.parametrize(

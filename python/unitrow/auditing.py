@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, get_args
 
-from unitrow import _native
+from unitrow import _native, explain
 from unitrow.checkpoint import Scanned, to_checkpoint
 from unitrow.discover import FoundFolder, Unlisted, find
-from unitrow.findings import Finding, wanted
+from unitrow.findings import Expect, FailOn, Finding, wanted
 from unitrow.plan import Plan, plan_folder
 from unitrow.report import AuditReport
 from unitrow.verdict import needs_other_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from unitrow._native import FileScan
-    from unitrow.findings import Expect, FailOn
+    from unitrow._native import FileHeader
+    from unitrow.layouts.model import Decoder
+    from unitrow.verdict import Stats
 
 _BATCH_FILES = 4096
 """Headers kept in memory at a time."""
@@ -39,8 +41,8 @@ def audit(
     expect: Expect = "auto",
     fail_on: FailOn = "fail",
     jobs: int | None = None,
-    select: tuple[str, ...] = (),
-    ignore: tuple[str, ...] = (),
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     run_info: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
@@ -61,13 +63,21 @@ def audit(
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: `jobs` is not between 1 and 1024.
+        ValueError: `expect`, `fail_on`, `jobs`, `select` or `ignore` is none of what they may be.
     """
+    for name, value, allowed in (
+        ("expect", expect, get_args(Expect)),
+        ("fail_on", fail_on, get_args(FailOn)),
+    ):
+        if value not in allowed:
+            msg = f"expected {name} to be one of {', '.join(allowed)}, found {value!r}"
+            raise ValueError(msg)
     if jobs is not None and not 1 <= jobs <= MAX_JOBS:
         msg = f"expected 1 to {MAX_JOBS} jobs, found {jobs}"
         raise ValueError(msg)
     started = time.perf_counter()
-    names = [os.fspath(path) for path in paths]
+    select, ignore = _known(select), _known(ignore)
+    names = [os.fsdecode(path) for path in paths]
     folders, unlisted = find(names)
     rows: list[tuple[dict[str, Any], int]] = [_unlisted(one) for one in unlisted]
     for batch in _batches(folders):
@@ -85,6 +95,15 @@ def audit(
         fail_on=fail_on,
         file_roots=frozenset(folder.root for folder in folders if folder.explicit),
     )
+
+
+def _known(codes: Sequence[str]) -> tuple[str, ...]:
+    """Codes and prefixes of codes. A misspelt one would hide findings, so each must fit some code."""
+    for code in codes:
+        if not any(known.startswith(code) for known in explain.codes()):
+            msg = f"no finding has a code that starts with {code!r}"
+            raise ValueError(msg)
+    return tuple(codes)
 
 
 def _run_info(started: float, jobs: int | None) -> dict[str, Any]:
@@ -163,33 +182,55 @@ def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | Non
             decoder = plan.match.decoders[place] if plan.match else None
             tensor = plan.tensor(decoder.file, decoder.tensor) if decoder else None
             if decoder and tensor and decoder.latent_axis is not None and needs_other_axis(stats):
-                candidates.append((result, place, plan.headers[decoder.file], tensor[0], decoder.latent_axis))
-    probes = _native.scan(
-        [(header, [(index, axis, _PROBE_ROWS)], False) for _, _, header, index, axis in candidates], jobs
-    )
-    close = [one for one, probe in zip(candidates, probes, strict=True) if _is_near_unit(probe)]
-    full = _native.scan([(header, [(index, axis, None)], False) for _, _, header, index, axis in close], jobs)
-    for (result, place, *_), scan in zip(close, full, strict=True):
-        if not isinstance(scan["decoders"][0], str):
-            result.other_axis[place] = scan["decoders"][0]
+                header = plan.headers[decoder.file]
+                candidates.append(_OtherAxis(result, place, decoder, header, tensor[0], decoder.latent_axis))
+    close = [one for one, stats in _measured(candidates, _PROBE_ROWS, jobs) if _is_near_unit(stats)]
+    for one, stats in _measured(close, None, jobs):
+        one.result.other_axis[one.place] = stats
 
 
-def _is_near_unit(probe: FileScan) -> bool:
-    stats = probe["decoders"][0]
-    if isinstance(stats, str) or stats["max_abs_deviation"] is None:
-        return False
-    return bool(stats["max_abs_deviation"] <= _PROBE_DEVIATION)
+@dataclass(slots=True)
+class _OtherAxis:
+    """A decoder to be measured along the axis of its latents."""
+
+    result: Scanned
+    place: int
+    decoder: Decoder
+    header: FileHeader
+    tensor: int
+    axis: int
+
+
+def _measured(
+    candidates: list[_OtherAxis], rows: int | None, jobs: int | None
+) -> Iterator[tuple[_OtherAxis, Stats]]:
+    """Candidates with their figures over the other axis; without those that could not be measured."""
+    by_file = [list(group) for _, group in groupby(candidates, key=lambda one: id(one.header))]
+    tasks = [(group[0].header, [(one.tensor, one.axis, rows) for one in group], False) for group in by_file]
+    for group, scan in zip(by_file, _native.scan(tasks, jobs), strict=True):
+        group[0].result.findings += [(group[0].decoder.file, found) for found in scan["findings"]]
+        for one, stats in zip(group, scan["decoders"], strict=True):
+            if not isinstance(stats, str):
+                yield one, stats
+
+
+def _is_near_unit(stats: Stats) -> bool:
+    deviation = stats["max_abs_deviation"]
+    return deviation is not None and deviation <= _PROBE_DEVIATION
 
 
 def _unlisted(one: Unlisted) -> tuple[dict[str, Any], int]:
-    denied = isinstance(one.error, PermissionError)
+    code = {PermissionError: "FS_PERMISSION", FileNotFoundError: "FS_BROKEN_LINK"}.get(
+        type(one.error), "FS_IO"
+    )
+    reason = one.error.strerror or str(one.error)
     finding = Finding(
-        code="FS_PERMISSION" if denied else "FS_IO",
+        code=code,
         severity="unreadable",
         file=one.path,
-        message=f"the folder could not be listed: {one.error.strerror}",
-        expected="a folder that can be listed",
-        found=one.error.strerror,
+        message=f"what is here could not be looked at: {reason}",
+        expected="a file or a folder that can be read",
+        found=reason,
     )
     plan = Plan(FoundFolder(one.root, one.path, one.path), one.path, None, {}, [finding])
     return to_checkpoint(plan, Scanned(), "auto"), 0

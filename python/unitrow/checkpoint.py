@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unitrow.findings import Finding, integrity, severity_of
+from unitrow.findings import Finding, integrity, ordered_and_capped, severity_of
 from unitrow.verdict import Verdict, decide, undecided, without_decoder, worst_verdict
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
         "explanation": deciding.explanation,
         "decoders": decoders,
         "history": deciding.history,
-        "findings": [finding.to_json() for finding in findings],
+        "findings": [finding.to_json() for finding in ordered_and_capped(findings)],
         "digests": {},
     }
 
@@ -120,7 +120,7 @@ def _judge(place: int, decoder: Decoder, match: Match, scanned: Scanned) -> Verd
 
 def _decoder(plan: Plan, decoder: Decoder, verdict: Verdict, stats: Stats | None) -> dict[str, Any]:
     found = plan.tensor(decoder.file, decoder.tensor)
-    dtype, shape = (found[1][1], list(found[1][2])) if found else ("unknown", [])
+    dtype, shape = (found[1].dtype, list(found[1].shape)) if found else ("unknown", [])
     rows = stats["rows"] if stats else None
     return {
         "tensor": decoder.tensor,

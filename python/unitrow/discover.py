@@ -49,71 +49,137 @@ class Unlisted:
     error: OSError
 
 
+class MissingPathError(FileNotFoundError):
+    """An argument that names nothing."""
+
+
 def find(paths: list[str]) -> tuple[list[FoundFolder], list[Unlisted]]:
     """Walk `paths` and collect folders with checkpoint files, sorted by path within each argument.
 
-    A file that is named explicitly is taken whatever its suffix. Links to folders are followed; a folder that
-    is reached twice is visited once.
+    A file that is named explicitly is taken whatever its suffix. Links to folders are followed, after the
+    real folders, unless they lead to where the walk has been or to a folder around it. What is reached twice,
+    by links, spellings or arguments inside one another, is taken once.
 
     Raises:
-        FileNotFoundError: A path does not exist; the message names it.
+        MissingPathError: A path does not exist; `filename` names it.
     """
     folders: list[FoundFolder] = []
     unlisted: list[Unlisted] = []
+    files: list[str] = []
+    visited: set[tuple[int, int]] = set()
     for root in dict.fromkeys(paths):
-        if not os.path.lexists(root):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
+        try:
+            os.lstat(root)
+        except (FileNotFoundError, NotADirectoryError):
+            raise MissingPathError(errno.ENOENT, os.strerror(errno.ENOENT), root) from None
+        except (OSError, ValueError) as error:
+            known = error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error), root)
+            unlisted.append(Unlisted(root, os.path.basename(root), known))
+            continue
         if os.path.isdir(root):
-            _walk(root, folders, unlisted)
+            _Walk(root, visited, folders, unlisted).run()
         else:
-            folders.append(_folder_of_file(root))
+            files.append(root)
+    taken: set[tuple[tuple[int, int] | None, str]] = set()
+    for root in files:
+        folder = _folder_of_file(root)
+        place = _identity(folder.directory)
+        (name,) = folder.files
+        if (place, name) not in taken and not (place in visited and name.lower().endswith(READ_SUFFIXES)):
+            taken.add((place, name))
+            folders.append(folder)
     return folders, unlisted
+
+
+def siblings_of(directory: str, name: str) -> frozenset[str]:
+    """Names of everything in a folder; only `name` where it may be passed through but not listed."""
+    try:
+        return frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset({name})
 
 
 def _folder_of_file(root: str) -> FoundFolder:
     directory, name = os.path.split(root)
     directory = directory or "."
-    try:
-        siblings = frozenset(os.listdir(directory))
-    except OSError:  # a folder that may be passed through but not listed
-        siblings = frozenset({name})
-    found = FoundFolder(root, directory, "", siblings=siblings, explicit=True)
-    (found.unsupported if name.lower().endswith(UNSUPPORTED_SUFFIXES) else found.files).append(name)
-    return found
+    return FoundFolder(root, directory, "", [name], siblings=siblings_of(directory, name), explicit=True)
 
 
-def _walk(root: str, folders: list[FoundFolder], unlisted: list[Unlisted]) -> None:
-    visited: set[tuple[int, int]] = set()
-    pending = [(root, "")]
-    while pending:
-        directory, relative = pending.pop()
-        below: list[tuple[str, str]] = []
-        found = FoundFolder(root, directory, relative)
-        try:
-            status = os.stat(directory)
-            if (status.st_dev, status.st_ino) in visited:
+@dataclass(slots=True)
+class _Walk:
+    """A walk below one argument: real folders first, so that they are reported under their own names."""
+
+    root: str
+    visited: set[tuple[int, int]]
+    folders: list[FoundFolder]
+    unlisted: list[Unlisted]
+    links: list[tuple[str, str]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Visit everything: the folder that comes first in sorted order, then its neighbours."""
+        pending = [(self.root, "")]
+        while pending or self.links:
+            if pending:
+                pending.extend(reversed(self._visit(*pending.pop())))
                 continue
-            visited.add((status.st_dev, status.st_ino))
+            self.links.sort(reverse=True)
+            link = self.links.pop()
+            if not _leads_around(link[0], self.root):
+                pending.append(link)
+
+    def _visit(self, directory: str, relative: str) -> list[tuple[str, str]]:
+        """Collect one folder; returns the real folders in it, each as it is opened and as it is shown."""
+        found = FoundFolder(self.root, directory, relative)
+        try:
+            identity = _identity(directory)
+            if identity in self.visited:
+                return []
             with os.scandir(directory) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            unlisted.append(Unlisted(root, found.display(), error))
-            continue
-        for entry in entries:
-            if _is_dir(entry) and not entry.name.lower().endswith(READ_SUFFIXES):
-                below.append((entry.path, f"{relative}/{entry.name}" if relative else entry.name))
-            elif entry.name.lower().endswith(READ_SUFFIXES):
-                found.files.append(entry.name)
-            elif entry.name.lower().endswith(UNSUPPORTED_SUFFIXES):
-                found.unsupported.append(entry.name)
+            self.unlisted.append(Unlisted(self.root, found.display(), error))
+            return []
+        if identity is not None:
+            self.visited.add(identity)
         found.siblings = frozenset(entry.name for entry in entries)
+        below = [place for entry in entries if (place := self._sort(entry, found)) is not None]
         if found.files or found.unsupported:
-            folders.append(found)
-        pending.extend(reversed(below))
+            self.folders.append(found)
+        return below
+
+    def _sort(self, entry: os.DirEntry[str], found: FoundFolder) -> tuple[str, str] | None:
+        """Put an entry where it belongs; a real folder is returned."""
+        lowered = entry.name.lower()
+        place = (entry.path, found.display(entry.name))
+        if lowered.endswith(READ_SUFFIXES):
+            found.files.append(entry.name)
+        elif entry.is_dir(follow_symlinks=False):
+            return place
+        elif entry.is_symlink() and os.path.isdir(entry.path):
+            self.links.append(place)
+        elif lowered.endswith(UNSUPPORTED_SUFFIXES):
+            found.unsupported.append(entry.name)
+        elif entry.is_symlink() and _is_folder_name(entry.name) and not os.path.exists(entry.path):
+            broken = FileNotFoundError(errno.ENOENT, "a link to nothing", entry.path)
+            self.unlisted.append(Unlisted(self.root, place[1], broken))
+        return None
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
+def _is_folder_name(name: str) -> bool:
+    """Whether a link to nothing may have led to checkpoints: `layers.10` may, `notes.md` may not."""
+    suffix = os.path.splitext(name)[1][1:]
+    return not suffix or suffix.isdigit()
+
+
+def _identity(directory: str) -> tuple[int, int] | None:
     try:
-        return entry.is_dir()
-    except OSError:  # a link that cannot be resolved is reported when it is opened
-        return False
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _leads_around(link: str, root: str) -> bool:
+    """Whether a link leads to a folder around `root`: far beyond what was asked for."""
+    target, start = os.path.realpath(link), os.path.realpath(root)
+    return os.path.commonpath([target, start]) == target

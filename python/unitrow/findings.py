@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,6 +109,38 @@ class Finding:
         return {key: value for key, value in fields.items() if value is not None}
 
 
+CAP = 20
+"""Findings of one code and severity that a checkpoint reports one by one; the rest are counted."""
+
+
+def ordered_and_capped(findings: list[Finding]) -> list[Finding]:
+    """Findings by file, offset and code, capped."""
+    return capped(
+        sorted(
+            findings, key=lambda one: (one.file, -1 if one.byte_offset is None else one.byte_offset, one.code)
+        )
+    )
+
+
+def capped(findings: list[Finding]) -> list[Finding]:
+    """At most `CAP` findings of one code and severity, then one that counts the others."""
+    kept: list[Finding] = []
+    last: dict[tuple[str, str], Finding] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for finding in findings:
+        kind = (finding.code, finding.severity)
+        seen[kind] += 1
+        if seen[kind] <= CAP:
+            kept.append(finding)
+            last[kind] = finding
+    for (code, severity), count in seen.items():
+        if count > CAP:
+            before = last[code, severity]
+            more = Finding(code, severity, before.file, f"and {count - CAP} more {code}")
+            kept.insert(next(i for i, one in enumerate(kept) if one is before) + 1, more)
+    return kept
+
+
 def worst(severities: Iterable[str]) -> str:
     """The worst of some severities; `pass` when there is none."""
     return max(severities, key=SEVERITIES.index, default="pass")
@@ -134,7 +167,7 @@ def exit_code(checkpoints: Sequence[Mapping[str, Any]], *, expect: Expect, fail_
     if severities & failing:
         return 1
     verdicts = {one["verdict"] for one in checkpoints}
-    if not checkpoints or "unreadable" in severities:
+    if not checkpoints or "unreadable" in severities | {one["integrity"] for one in checkpoints}:
         return 3
     if expect != "any" and ("undecided" in verdicts or verdicts == {"none"}):
         return 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitrow import _native
 from unitrow.discover import find
 from unitrow.plan import Plan, plan_folder
-from unitrow.report.text import escape, size
+from unitrow.report.text import count_of, escape, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,14 +55,11 @@ def inspect(path: str) -> Inspection:
         raise IsADirectoryError(path)
     (folder,), _ = find([path])
     headers = _native.read_headers([path])
-    folder.files = [os.path.basename(path)]
-    folder.unsupported = []
-    (plan,) = plan_folder(folder, headers, "auto")
+    (plan,) = plan_folder(folder, headers, "any")
     header = headers[0]
     lines = [
-        f"{escape(path)}: {header.container}, {size(header.size)}, {len(header.tensors)} tensors",
+        f"{escape(path)}: {header.container}, {size(header.size)}, {count_of(len(header.tensors), 'tensor')}",
         *_metadata(header.metadata),
-        "",
         *_tensors(header.tensors),
         "",
         *_layout(plan),
@@ -85,6 +82,8 @@ def _metadata(metadata: dict[str, str]) -> list[str]:
 
 
 def _tensors(tensors: list[tuple[str, str, list[int]]]) -> list[str]:
+    if not tensors:
+        return []
     rows = [("TENSOR", "DTYPE", "SHAPE")]
     rows += [
         (_cut(escape(name)), dtype, "×".join(map(str, shape)) or "scalar") for name, dtype, shape in tensors
@@ -94,7 +93,7 @@ def _tensors(tensors: list[tuple[str, str, list[int]]]) -> list[str]:
         half = _SHOWN_TENSORS // 2
         rows = [*rows[: half + 1], (f"… {hidden} more", "", ""), *rows[-half:]]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return [f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape}" for name, dtype, shape in rows]
+    return ["", *(f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {shape}" for name, dtype, shape in rows)]
 
 
 def _layout(plan: Plan) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ class Plan:
         path: The checkpoint as reports show it, relative to its root.
         match: What the catalogue says about it; `None` where the bytes are not sound enough to ask.
         headers: The checkpoint's tensor files by name.
+        metas: What their headers say.
         structure: Findings on the structure of its files.
         findings: These, and what the layout says before any value is read.
     """
@@ -39,10 +42,17 @@ class Plan:
     match: Match | None
     headers: dict[str, FileHeader]
     structure: list[Finding] = field(default_factory=list)
+    metas: dict[str, FileMeta] = field(default_factory=dict)
     findings: list[Finding] = field(init=False)
+    _places: dict[tuple[str, str], tuple[int, TensorMeta]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.findings = list(self.structure)
+        self._places = {
+            (file, tensor.name): (index, tensor)
+            for file, meta in self.metas.items()
+            for index, tensor in enumerate(meta.tensors)
+        }
 
     @property
     def sound(self) -> bool:
@@ -50,12 +60,9 @@ class Plan:
         failed = any(finding.severity in {"fail", "unreadable"} for finding in self.structure)
         return not failed and all(header.sound for header in self.headers.values())
 
-    def tensor(self, file: str, name: str) -> tuple[int, tuple[str, str, list[int]]] | None:
+    def tensor(self, file: str, name: str) -> tuple[int, TensorMeta] | None:
         """Index and description of a tensor of the checkpoint."""
-        for index, tensor in enumerate(self.headers[file].tensors if file in self.headers else ()):
-            if tensor[0] == name:
-                return index, tensor
-        return None
+        return self._places.get((file, name))
 
 
 def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expect) -> list[Plan]:
@@ -67,7 +74,7 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         expect: The policy for the severities of layout findings.
     """
     by_name = dict(zip(folder.files, headers, strict=True))
-    metas = [_meta(name, header) for name, header in by_name.items()]
+    metas = {name: _meta(name, header) for name, header in by_name.items()}
     seen = Folder(
         path=folder.display(),
         siblings=folder.siblings,
@@ -75,7 +82,7 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         parts=folder_parts(folder.directory),
     )
     plans = []
-    for match in recognise(seen, metas) if metas else []:
+    for match in recognise(seen, list(metas.values())) if metas else []:
         files = {name: by_name[name] for name in match.files if name in by_name}
         whole = match.is_folder and not folder.explicit
         path = folder.display() if whole else folder.display(match.files[0])
@@ -84,7 +91,7 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
             for name, header in files.items()
             for found in header.findings
         ]
-        plan = Plan(folder, path, match, files, structure)
+        plan = Plan(folder, path, match, files, structure, {name: metas[name] for name in files})
         if plan.sound:
             plan.findings += _layout_findings(match, folder, expect)
         plans.append(plan)
@@ -99,11 +106,19 @@ def side_file_reader(directory: str) -> Callable[[str], bytes | None]:
     def read(name: str) -> bytes | None:
         path = os.path.join(directory, name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(SIDE_FILE_BYTES)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", name)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(SIDE_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) > SIDE_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"longer than {SIDE_FILE_BYTES >> 20} MiB", name)
+        return data
 
     return read
 

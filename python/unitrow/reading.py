@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from unitrow import _native
+from unitrow.discover import siblings_of
 from unitrow.errors import LayoutError
 from unitrow.layouts import recognise
 from unitrow.layouts.model import FileMeta, Folder, TensorMeta
@@ -146,7 +147,7 @@ class Checkpoint:
             tensors = tuple(TensorMeta(key, dtype, tuple(shape)) for key, dtype, shape, *_ in file.tensors)
             folder = Folder(
                 path=directory,
-                siblings=frozenset(os.listdir(directory)),
+                siblings=siblings_of(directory, name),
                 read_text=side_file_reader(directory),
                 parts=folder_parts(directory),
             )
@@ -182,7 +183,9 @@ class Tensor:
             hint = "install ml_dtypes, or use .to_float32()" if self.dtype in _ML_DTYPES else "use .bytes()"
             msg = f"numpy has no dtype for {self.dtype} (tensor {self.name!r}): {hint}"
             raise TypeError(msg)
-        return self._shaped(np.frombuffer(self.bytes(), dtype))
+        array = self._shaped(np.frombuffer(self.bytes(), dtype))
+        array.flags.writeable = False
+        return array
 
     def bytes(self) -> memoryview:
         """The raw bytes."""
@@ -270,7 +273,11 @@ class DecoderRows:
         if self.reduce_axis is None:
             msg = f"{self.tensor}: which axis holds the latents is not determined: {self._why}"
             raise LayoutError(msg)
-        _, _, shape, fortran, _ = self._file.tensors[self._at]
+        _, _, shape, fortran, big_endian = self._file.tensors[self._at]
+        if big_endian or not isinstance(self._file.bytes(self._at), _native.MappedBytes):
+            array = Tensor(self._file, self._at).numpy()
+            native = array.astype(array.dtype.newbyteorder("="), copy=False)
+            return _native.row_norms(native, self.reduce_axis)
         norms = self._file.row_norms(self._at, self.reduce_axis)
         kept = [length for axis, length in enumerate(shape) if axis != self.reduce_axis]
         return norms.reshape(kept, order="F" if fortran else "C")

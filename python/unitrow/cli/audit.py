@@ -61,10 +61,12 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
 ) -> None:
     with output.guarded():
         from unitrow.auditing import audit
+        from unitrow.discover import MissingPathError
 
+        output.check_target(target)
         started = time.perf_counter()
         try:
-            with _progress(shown=not quiet and sys.stderr.isatty()) as progress:
+            with _progress(shown=not quiet and output.is_terminal(sys.stderr)) as progress:
                 report = audit(
                     *paths,
                     expect=expect,  # type: ignore[arg-type]  # click has checked the choice
@@ -75,13 +77,14 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
                     run_info=not no_run_info,
                     progress=progress,
                 )
-        except FileNotFoundError as error:
+        except MissingPathError as error:
             output.fail_usage(f"path does not exist: {error.filename}")
+        except ValueError as error:
+            output.fail_usage(str(error), "`unitrow explain` lists all codes")
         if quiet and target is None:
             from unitrow.report.concise import failing_paths
 
-            sys.stdout.write(failing_paths(report))
-            sys.stdout.flush()
+            output.write(failing_paths(report))
         else:
             output.emit(report, form, target)
         if not quiet:
@@ -119,5 +122,5 @@ def _closing(size: int, checkpoints: int, seconds: float) -> None:
 
     if checkpoints == 0:
         click.echo("no checkpoint found: looked for .safetensors, .npz and .npy files", err=True)
-    elif sys.stderr.isatty():
+    elif output.is_terminal(sys.stderr):
         click.echo(f"{human(size)} in {seconds:.2f} s: {human(int(size / seconds))}/s", err=True)

@@ -29,10 +29,13 @@ def command(file: str, norms_out: str | None) -> None:
         except IsADirectoryError:
             output.fail_usage(f"expected a file, found a folder: {file}", f"try `unitrow audit {file}`")
         click.echo(report.text, nl=False)
-        if norms_out is not None and report.exit_code == 0:
+        if norms_out is not None:
             if report.decoder is None:
-                click.echo("error: the file has no decoder whose axis is known", err=True)
-                raise SystemExit(3)
+                reason = (
+                    "the structure is not sound" if report.exit_code else "no decoder whose axis is known"
+                )
+                click.echo(f"error: {norms_out} was not written: {reason}", err=True)
+                raise SystemExit(report.exit_code or 3)
             _write_norms(norms_out, report)
         raise SystemExit(report.exit_code)
 

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
     from unitrow.report import AuditReport
 
@@ -65,18 +66,55 @@ def emit(report: AuditReport, form: str, output: str | None) -> None:
         return
     options: dict[str, object] = {}
     if form == "full":
-        terminal = sys.stdout.isatty()
+        terminal = is_terminal(sys.stdout)
         options = {
             "width": shutil.get_terminal_size().columns if terminal else None,
             "color": _color(terminal=terminal),
             "ascii_only": not _encodes("▁‖×−…"),
         }
-    sys.stdout.write(report.render(form, **options))
-    sys.stdout.flush()
+    write(report.render(form, **options))
+
+
+def write(text: str) -> None:
+    """Write data to stdout; characters that it cannot encode are spelled out."""
+    if sys.stdout is None:
+        fail_usage("stdout is closed")
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = None  # or the interpreter tries again at its end
+        fail_usage(f"cannot write to stdout: {error.strerror or error}")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at a stream; a closed one is `None`."""
+    return stream is not None and stream.isatty()
+
+
+def check_target(path: str | None) -> None:
+    """End with exit code 2 if a report could not be written to `path`: better before the work than after."""
+    if path is None:
+        return
+    if os.path.isdir(path):
+        fail_usage(f"cannot write {path}: it is a folder")
+    if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
+        fail_usage(f"cannot write {path}: its folder does not exist")
 
 
 def write_atomically(path: str, data: bytes) -> None:
-    """Write a file that is whole or absent: temporary file beside it, sync, rename."""
+    """Write a file that is whole or absent: temporary file beside it, sync, rename.
+
+    What is no regular file (a FIFO, a device) is written to as it stands.
+    """
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as target:
+            target.write(data)
+        return
     directory, name = os.path.split(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
     try:
@@ -102,7 +140,7 @@ def _color(*, terminal: bool) -> bool:
 
 def _encodes(text: str) -> bool:
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "ascii") if sys.stdout else None
     except UnicodeEncodeError:
         return False
     return True

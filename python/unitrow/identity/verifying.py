@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from unitrow import _native
-from unitrow.findings import Finding
+from unitrow.findings import Finding, capped
 from unitrow.identity.downloads import find_downloads, read_pointers
 from unitrow.identity.manifest import read_manifest
 from unitrow.identity.reference import Reference
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from unitrow.identity.reference import Entry
-
-_CAP = 20
-"""Findings of one code and severity that are listed one by one; the rest are counted, as in an audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class Verification:
                 | ({"algorithm": one.algorithm} if one.algorithm else {})
                 for one in self.files
             ],
-            "findings": [finding.to_json() for finding in _capped(self.findings)],
+            "findings": [finding.to_json() for finding in capped(self.findings)],
         }
 
 
@@ -282,22 +279,3 @@ def _extras(result: Verification, folder: str, names: Iterable[str], severity: s
         message = "no reference vouches for the file"
         result.findings.append(Finding("H_EXTRA", severity, shown, message))
         result.files.append(Checked(shown, "extra"))
-
-
-def _capped(findings: list[Finding]) -> list[Finding]:
-    """At most so many findings of one code and severity, then one that counts the others."""
-    kept: list[Finding] = []
-    seen: Counter[tuple[str, str]] = Counter()
-    for finding in findings:
-        kind = (finding.code, finding.severity)
-        seen[kind] += 1
-        if seen[kind] <= _CAP:
-            kept.append(finding)
-    for (code, severity), count in seen.items():
-        if count > _CAP:
-            last = next(
-                finding for finding in reversed(kept) if (finding.code, finding.severity) == (code, severity)
-            )
-            more = Finding(code, severity, last.file, f"and {count - _CAP} more {code}")
-            kept.insert(kept.index(last) + 1, more)
-    return kept

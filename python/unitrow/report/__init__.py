@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,17 @@ class AuditReport:
         if root in self.file_roots or path == ".":
             return str(root)
         return f"{root.rstrip('/')}/{path}"
+
+    def place(self, checkpoint: dict[str, Any], file: str) -> str:
+        """Path under which a file that a finding names can be opened from where the audit ran."""
+        root = checkpoint["root"]
+        if root in self.file_roots:
+            return os.path.join(os.path.dirname(root), file)
+        return str(root) if file == "." else f"{root.rstrip('/')}/{file}"
+
+    def passed(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether the audit of this checkpoint alone would exit with 0."""
+        return exit_code([checkpoint], expect=self.expect, fail_on=self.fail_on) == 0
 
     def to_json(self) -> str:
         """The whole report as one JSON object, pure ASCII, floats in full."""

@@ -18,19 +18,13 @@ def to_lines(report: AuditReport) -> str:
         lines.append(f"{path}: {one['verdict']} {one['layout']} integrity={one['integrity']}")
         for finding in one["findings"]:
             tensor = f" [{escape(finding['tensor'])}]" if "tensor" in finding else ""
-            lines.append(
-                f"{escape(finding['file'])}: {finding['severity']} {finding['code']}{tensor} "
-                f"{escape(finding['message'])}"
-            )
+            place = escape(report.place(one, finding["file"])) + f": {finding['severity']} {finding['code']}"
+            lines.append(f"{place}{tensor} {escape(finding['message'])}")
     return "".join(line + "\n" for line in lines)
 
 
 def failing_paths(report: AuditReport) -> str:
-    """Paths of checkpoints with something failed, unreadable or undecided, one a line (`-q`)."""
-    bad = {"fail", "unreadable"}
+    """Paths of the checkpoints that did not pass, one a line (`-q`)."""
     return "".join(
-        escape(report.location(one)) + "\n"
-        for one in report.checkpoints
-        if any(finding["severity"] in bad for finding in one["findings"])
-        or (one["verdict"] == "undecided" and report.expect != "any")
+        escape(report.location(one)) + "\n" for one in report.checkpoints if not report.passed(one)
     )

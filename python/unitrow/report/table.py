@@ -35,6 +35,7 @@ _STYLES = {
 }
 _MAX_DECODERS = 4
 _MIN_PATH = 20
+_MIN_WIDTH = 40
 _NORMS_WIDTH = 16 + len(" max 1.23e-07")
 _PLAIN = Console(width=WIDE)
 
@@ -50,6 +51,7 @@ def to_table(
         color: Whether to emit ANSI colours. Everything is readable without.
         ascii_only: Draw sparklines in ASCII, for outputs that cannot encode blocks.
     """
+    width = max(width, _MIN_WIDTH) if width else None
     console = Console(
         file=io.StringIO(),
         width=width or WIDE,
@@ -133,7 +135,7 @@ def _findings(report: AuditReport, width: int) -> Iterator[Text]:
     """Each finding: what and where on one line, then the message and what to do."""
     for one in report.checkpoints:
         for finding in one["findings"]:
-            place = escape(finding["file"])
+            place = escape(report.place(one, finding["file"]))
             if "tensor" in finding:
                 place += f" [{escape(finding['tensor'])}]"
             if "byte_offset" in finding:
