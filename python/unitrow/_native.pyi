@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 __version__: str
 
+@type_check_only
 class FileScan(TypedDict):
     findings: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
@@ -50,6 +51,14 @@ class MappedFile:
     def bytes(self, index: int) -> MappedBytes | bytearray: ...
 
 def available_threads() -> int: ...
+def decoder_stats(
+    data: bytes,
+    dtype: str,
+    rows: int,
+    len: int,  # noqa: A002
+    strided: bool = False,
+    chunk_rows: int | None = None,
+) -> dict[str, Any]: ...
 def codes() -> list[tuple[str, str]]: ...
 def read_headers(paths: Sequence[str | PathLike[str]], jobs: int | None = None) -> list[FileHeader]: ...
 def scan(
