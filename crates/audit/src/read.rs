@@ -198,8 +198,9 @@ fn scatter<const ITEM: usize>(lines: &[u8], segment: usize, rows: &mut [u8], row
 }
 
 fn to_little_endian(tensor: &Tensor, bytes: &mut [u8]) {
-    let item = item_bytes(tensor);
-    if tensor.big_endian && item > 1 {
-        bytes.chunks_exact_mut(item).for_each(<[u8]>::reverse);
+    // The parts of a complex number are swapped each in its place.
+    let part = usize::try_from(tensor.dtype.alignment()).unwrap_or(1);
+    if tensor.big_endian && part > 1 {
+        bytes.chunks_exact_mut(part).for_each(<[u8]>::reverse);
     }
 }

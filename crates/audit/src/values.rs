@@ -77,14 +77,16 @@ impl Values {
         }
     }
 
-    /// The findings on a tensor whose data starts at `start` of its file.
+    /// The findings on a tensor whose data starts at `start` of its file, in (offset, code) order.
     #[must_use]
     pub fn findings(&self, name: &str, dtype: Dtype, start: Option<u64>) -> Vec<Defect> {
         let counts = self.counts.unwrap_or_default();
         let found =
             [(V_NAN, counts.nan, "NaN"), (V_INF, counts.inf, "Inf"), (V_BAD_BOOL, self.bad_bool, "other")];
+        let mut found: Vec<_> = found.into_iter().zip(self.example).collect();
+        found.sort_by_key(|((code, ..), offset)| (*offset, code.name));
         let mut defects = Vec::new();
-        for ((code, count, what), offset) in found.into_iter().zip(self.example) {
+        for ((code, count, what), offset) in found {
             if count == 0 {
                 continue;
             }
@@ -108,18 +110,41 @@ impl Values {
     }
 }
 
+/// Counts over all elements, complex numbers by their parts.
+///
+/// Names every dtype, so that none that can hold NaN or Inf is forgotten.
 fn counts_of(dtype: Dtype, bytes: &[u8]) -> Option<Counts> {
-    if let Some(dtype) = norm_dtype(dtype) {
-        return Some(unitrow_norms::value_counts(bytes, dtype));
-    }
-    match dtype {
-        Dtype::C64 => Some(unitrow_norms::value_counts(bytes, unitrow_norms::Dtype::F32)),
+    use unitrow_norms::Dtype as Norm;
+    let part = match dtype {
+        Dtype::F64 | Dtype::C128 => Norm::F64,
+        Dtype::F32 | Dtype::C64 => Norm::F32,
+        Dtype::F16 => Norm::F16,
+        Dtype::Bf16 => Norm::Bf16,
+        Dtype::F8E4M3 => Norm::F8E4M3,
+        Dtype::F8E5M2 => Norm::F8E5M2,
+        Dtype::F8E4M3Fnuz => Norm::F8E4M3Fnuz,
+        Dtype::F8E5M2Fnuz => Norm::F8E5M2Fnuz,
         // A scale of eight exponent bits: one code is NaN, every other a power of two.
         Dtype::F8E8M0 => {
-            Some(Counts { nan: bytes.iter().map(|&byte| u64::from(byte == 0xff)).sum(), ..Counts::default() })
+            let nan = bytes.iter().map(|&byte| u64::from(byte == 0xff)).sum();
+            return Some(Counts { nan, ..Counts::default() });
         }
-        _ => None,
-    }
+        // Microscaling formats of less than a byte have no codes to spare.
+        Dtype::F4
+        | Dtype::F6E2M3
+        | Dtype::F6E3M2
+        | Dtype::Bool
+        | Dtype::U8
+        | Dtype::U16
+        | Dtype::U32
+        | Dtype::U64
+        | Dtype::I8
+        | Dtype::I16
+        | Dtype::I32
+        | Dtype::I64
+        | Dtype::Opaque { .. } => return None,
+    };
+    Some(unitrow_norms::value_counts(bytes, part))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,17 +153,29 @@ enum Class {
     Inf,
 }
 
-/// Offset of the first element of a class; slow, so asked only of runs that are known to hold one.
+/// Bytes that are searched at a time, before the run that holds an element is halved down to it.
+const SEARCH_BYTES: usize = 4 << 10;
+
+/// Offset of the first element of a class, of complex numbers the first part: no more than one more pass.
 fn position(dtype: Dtype, bytes: &[u8], class: Class) -> Option<u64> {
-    let item = match dtype {
-        Dtype::C64 => 4,
-        _ => (dtype.bits() / 8) as usize,
-    };
-    let is_class = |element: &[u8]| {
-        counts_of(dtype, element).is_some_and(|counts| match class {
+    // Parts are aligned to their own size, and all sizes divide the length of a run.
+    let part = usize::try_from(dtype.alignment()).unwrap_or(1);
+    let holds = |run: &[u8]| {
+        counts_of(dtype, run).is_some_and(|counts| match class {
             Class::Nan => counts.nan > 0,
             Class::Inf => counts.inf > 0,
         })
     };
-    bytes.chunks_exact(item).position(is_class).map(|place| (place * item) as u64)
+    let (index, mut run) = bytes.chunks(SEARCH_BYTES).enumerate().find(|(_, run)| holds(run))?;
+    let mut first = index * SEARCH_BYTES;
+    while run.len() > part {
+        let (left, right) = run.split_at((run.len() / part).div_ceil(2) * part);
+        if holds(left) {
+            run = left;
+        } else {
+            first += left.len();
+            run = right;
+        }
+    }
+    Some(first as u64)
 }

@@ -46,6 +46,10 @@ fn wide_floats_and_complex_numbers_count_quiet_and_signalling_nan() {
     let wide = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 5e-324];
     let bytes: Vec<u8> = wide.iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(counts(Dtype::F64, &bytes), (1, 2));
+    let bytes = [&bytes[..], &[0; 8]].concat();
+    assert_eq!(counts(Dtype::C128, &bytes), (1, 2));
+    let values = look(Dtype::C128, &bytes, |offset| offset);
+    assert_eq!(values.example, [Some(0), Some(8), None], "either part of a complex number");
 }
 
 #[test]
@@ -85,4 +89,33 @@ fn merging_is_the_same_in_any_order_and_keeps_the_least_place() {
     let findings = all.findings("W_dec", Dtype::F32, None);
     let words: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
     assert_eq!(words, ["2 values are NaN, for example element 0", "one value is Inf, for example element 2"]);
+}
+
+#[test]
+fn findings_of_a_tensor_come_in_the_order_of_their_offsets() {
+    let bytes: Vec<u8> =
+        [f32::INFINITY, 1.0, f32::NAN].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let findings = look(Dtype::F32, &bytes, |offset| offset).findings("W_dec", Dtype::F32, Some(8));
+    let places: Vec<_> = findings.iter().map(|finding| (finding.code.name, finding.byte_offset)).collect();
+    assert_eq!(places, [("V_INF", Some(8)), ("V_NAN", Some(16))]);
+}
+
+#[test]
+fn the_first_special_value_is_found_wherever_it_stands() {
+    for len in [1, 2, 3, 1023, 1024, 1025, 5000] {
+        for place in [0, 1, len / 3, len / 2, len - 1] {
+            if place >= len {
+                continue;
+            }
+            let mut values = vec![1.0_f32; len];
+            values[place..].iter_mut().step_by(7).for_each(|value| *value = f32::NAN);
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let seen = look(Dtype::F32, &bytes, |offset| offset);
+            assert_eq!(seen.example[0], Some(4 * place as u64), "{place} of {len}");
+            let mut codes = vec![0_u8; len];
+            codes[place..].fill(0x7c);
+            let seen = look(Dtype::F8E5M2, &codes, |offset| offset);
+            assert_eq!(seen.example, [None, Some(place as u64), None], "{place} of {len}");
+        }
+    }
 }
