@@ -8,13 +8,23 @@ use std::ops::ControlFlow;
 
 use unitrow_tensors::{Defect, Error, Source, Storage, Tensor};
 
+use crate::scan::Failure;
 use crate::view::{Block, View};
+use crate::watch::Watch;
 
 /// Bytes that a worker reads at a time where rows are contiguous: they stay in the second-level cache.
 pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 
-/// Bytes that a worker gathers where rows are strided: each line of the file gives a segment worth a call.
-pub(crate) const PANEL_BYTES: usize = 16 << 20;
+/// Bytes that all workers together gather at a time where rows are strided.
+const PANELS_BYTES: usize = 64 << 20;
+
+/// Bytes that a worker gathers at least and at most: each line of the file gives a segment worth a call.
+const PANEL_BYTES: (usize, usize) = (2 << 20, 16 << 20);
+
+/// Bytes that each of some workers gathers at a time where rows are strided.
+pub(crate) fn panel_bytes(workers: usize) -> usize {
+    (PANELS_BYTES / workers.max(1)).clamp(PANEL_BYTES.0, PANEL_BYTES.1)
+}
 
 /// Rows longer than this are not judged: no decoder has them, and a worker would have to hold one whole.
 pub(crate) const MAX_ROW_BYTES: usize = 64 << 20;
@@ -74,6 +84,21 @@ pub(crate) fn with_rows<T>(
     })
 }
 
+/// Inflate a tensor, or read it, and compare its check sum; ends soon after the watch or `sink` says so.
+pub(crate) fn inflate(
+    source: &Source,
+    tensor: &Tensor,
+    watch: &Watch,
+    mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Option<Defect>, Failure> {
+    let mut outcome = Ok(());
+    let damage = unitrow_tensors::inflate(source, tensor, &mut |piece| {
+        outcome = if watch.is_cancelled() { Err(Failure::Cancelled) } else { sink(piece) };
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome.map(|()| damage)
+}
+
 /// Stream a compressed tensor through `use_block` in blocks of whole rows, in order.
 ///
 /// Rows that are not contiguous are gathered panel by panel, each panel inflating the member again: memory stays
@@ -83,41 +108,45 @@ pub(crate) fn stream_rows(
     tensor: &Tensor,
     view: View,
     blocks: &[Block],
-    mut use_block: impl FnMut(Block, &[u8]),
-) -> Result<Option<Defect>, Error> {
+    watch: &Watch,
+    mut use_block: impl FnMut(Block, &[u8]) -> Result<(), Failure>,
+) -> Result<Option<Defect>, Failure> {
     let item = item_bytes(tensor);
     let row_bytes = view.len * item;
     if view.inner <= 1 {
         let mut pending = Vec::new();
         let mut next = blocks.iter();
         let mut current = next.next();
-        return unitrow_tensors::inflate(source, tensor, &mut |mut piece| {
+        return inflate(source, tensor, watch, |mut piece| {
             while let Some(block) = current {
                 let wanted = block.rows * row_bytes - pending.len();
                 let taken = wanted.min(piece.len());
                 pending.extend_from_slice(&piece[..taken]);
                 piece = &piece[taken..];
                 if taken < wanted {
-                    return ControlFlow::Continue(());
+                    return Ok(());
                 }
                 to_little_endian(tensor, &mut pending);
-                use_block(*block, &pending);
+                use_block(*block, &pending)?;
                 pending.clear();
                 current = next.next();
             }
-            ControlFlow::Continue(())
+            Ok(())
         });
     }
     let mut rows = Vec::new();
     for block in blocks {
         let rows = resized(&mut rows, block.rows * row_bytes);
         let mut gather = Gather { view, block: *block, item, position: 0, rows };
-        let found = unitrow_tensors::inflate(source, tensor, &mut |piece| gather.take(piece))?;
+        let found = inflate(source, tensor, watch, |piece| {
+            gather.take(piece);
+            Ok(())
+        })?;
         if found.is_some() {
             return Ok(found);
         }
         to_little_endian(tensor, rows);
-        use_block(*block, rows);
+        use_block(*block, rows)?;
     }
     Ok(None)
 }
@@ -132,7 +161,7 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
+    fn take(&mut self, piece: &[u8]) {
         let line_bytes = self.view.inner * self.item;
         let (outer, column) =
             (self.block.first_row / self.view.inner, self.block.first_row % self.view.inner);
@@ -153,7 +182,6 @@ impl Gather<'_> {
             self.position += taken;
             piece = &piece[taken..];
         }
-        ControlFlow::Continue(())
     }
 }
 

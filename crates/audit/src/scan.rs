@@ -1,5 +1,6 @@
 //! One pass over a file's tensors: values of all of them, row statistics of the decoders.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -7,8 +8,8 @@ use unitrow_norms::Pool;
 use unitrow_tensors::code::{FS_CHANGED, FS_IO};
 use unitrow_tensors::{Defect, Error, Source, Table, Tensor};
 
-use crate::header::FileHeader;
-use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES, PANEL_BYTES};
+use crate::header::{FileHeader, defect_of, guarded};
+use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES};
 use crate::stats::{DecoderScan, DecoderShape, DecoderStats, Finish, ScanError};
 use crate::values::{Values, look, norm_dtype};
 use crate::view::{Block, View};
@@ -41,7 +42,7 @@ pub struct Task<'a> {
 pub struct FileScan {
     /// Findings on values, on compressed members, and on a file that changed or could not be read.
     pub defects: Vec<Defect>,
-    /// One entry per tensor of the table; `None` where its values were not looked at.
+    /// One entry per tensor of the table; `None` where its values were not looked at. Empty if none were wanted.
     pub values: Vec<Option<Values>>,
     /// One entry per decoder asked for, in that order.
     pub decoders: Vec<Judged>,
@@ -61,29 +62,47 @@ pub enum Judged {
 /// Never fails: a file that cannot be read to its end has a finding that says so, and no statistics.
 #[must_use]
 pub fn scan(tasks: &[Task<'_>], pool: &Pool, watch: &Watch) -> Vec<FileScan> {
-    pool.install(|| tasks.par_iter().map(|task| scan_file(task, watch)).collect())
+    let panel_bytes = read::panel_bytes(pool.threads());
+    pool.install(|| tasks.par_iter().map(|task| scan_file(task, watch, panel_bytes)).collect())
 }
 
-fn scan_file(task: &Task<'_>, watch: &Watch) -> FileScan {
+fn scan_file(task: &Task<'_>, watch: &Watch, panel_bytes: usize) -> FileScan {
     let Some(table) = &task.header.table else { return FileScan::default() };
-    let scanned = open_again(task.header).and_then(|source| {
-        let scan = FileScan { values: vec![None; table.tensors.len()], ..FileScan::default() };
-        Scanner { table, source, watch, scan }.run(task)
-    });
-    match scanned {
-        Ok(scan) => scan,
-        Err(Failure::Defect(defect)) => failed(task, *defect),
-        Err(Failure::Read(error)) => failed(task, error.defect()),
-        Err(Failure::Scan(error)) => failed(task, Defect::new(FS_IO, error.to_string())),
-        Err(Failure::Cancelled) => failed(task, Defect::new(FS_IO, "the scan was cancelled")),
+    let source = match guarded(|| open_again(task.header)) {
+        Ok(Ok(source)) => source,
+        Ok(Err(failure)) => return failed(task, Vec::new(), failure.defect()),
+        Err(panicked) => return failed(task, Vec::new(), *panicked),
+    };
+    let values = if task.values { vec![None; table.tensors.len()] } else { Vec::new() };
+    let scan = FileScan { values, ..FileScan::default() };
+    let mut scanner = Scanner { table, source, watch, panel_bytes, scan, damaged: BTreeSet::new() };
+    let outcome = guarded(|| scanner.run(task));
+    scanner.report_values();
+    let found = scanner.scan;
+    match outcome {
+        Ok(Ok(())) => found,
+        Ok(Err(failure)) => failed(task, found.defects, failure.defect()),
+        Err(panicked) => failed(task, found.defects, *panicked),
     }
 }
 
-enum Failure {
+/// Why a scan of a file ended early.
+pub(crate) enum Failure {
     Defect(Box<Defect>),
     Read(Error),
     Scan(ScanError),
     Cancelled,
+}
+
+impl Failure {
+    fn defect(self) -> Defect {
+        match self {
+            Self::Defect(defect) => *defect,
+            Self::Read(error) => defect_of(&error),
+            Self::Scan(error) => Defect::new(FS_IO, error.to_string()),
+            Self::Cancelled => Defect::new(FS_IO, "the scan was cancelled"),
+        }
+    }
 }
 
 impl From<ScanError> for Failure {
@@ -98,10 +117,16 @@ impl From<Error> for Failure {
     }
 }
 
-fn failed(task: &Task<'_>, defect: Defect) -> FileScan {
+/// A scan that ended early: what was found before, and why it ended.
+fn failed(task: &Task<'_>, mut defects: Vec<Defect>, failure: Defect) -> FileScan {
+    if failure.code == FS_CHANGED {
+        // What was found is true of neither version of the file.
+        defects.clear();
+    }
+    defects.push(failure);
     let decoders =
         task.decoders.iter().map(|_| Judged::Not("the file could not be read to its end")).collect();
-    FileScan { defects: vec![defect], values: Vec::new(), decoders }
+    FileScan { defects, values: Vec::new(), decoders }
 }
 
 /// Open a file whose header was read before, and make sure that it is still that file.
@@ -119,8 +144,13 @@ struct Scanner<'a> {
     table: &'a Table,
     source: Source,
     watch: &'a Watch,
+    panel_bytes: usize,
     scan: FileScan,
+    /// Tensors that were found damaged, to look at none twice.
+    damaged: BTreeSet<usize>,
 }
+
+const DAMAGED: &str = "its compressed data is damaged";
 
 fn changed(message: &str) -> Failure {
     Failure::Defect(Box::new(
@@ -129,7 +159,7 @@ fn changed(message: &str) -> Failure {
 }
 
 impl Scanner<'_> {
-    fn run(mut self, task: &Task<'_>) -> Result<FileScan, Failure> {
+    fn run(&mut self, task: &Task<'_>) -> Result<(), Failure> {
         for &decoder in &task.decoders {
             let judged = self.decoder(decoder, task.values)?;
             self.scan.decoders.push(judged);
@@ -140,24 +170,42 @@ impl Scanner<'_> {
         if self.source.changed()? {
             return Err(changed("the file changed while it was read"));
         }
-        Ok(self.scan)
+        Ok(())
     }
 
-    /// Look at the values of the tensors that were not looked at as decoders, and say what is wrong with any.
+    /// Look at the values of the tensors that were not looked at as decoders.
     fn all_values(&mut self) -> Result<(), Failure> {
         for (index, tensor) in self.table.tensors.iter().enumerate() {
-            self.scan.defects.extend(unitrow_tensors::check_crc(&self.source, tensor)?);
+            if self.damaged.contains(&index) {
+                continue;
+            }
+            if tensor.member.is_some() && read::stored_at(tensor).is_some() {
+                // A compressed member's check sum is compared whenever it is inflated.
+                let damage = read::inflate(&self.source, tensor, self.watch, |_| Ok(()))?;
+                self.scan.defects.extend(damage);
+            }
             if self.scan.values[index].is_none() {
-                self.scan.values[index] = Some(self.values(tensor)?);
+                self.scan.values[index] = self.values(index, tensor)?;
             }
         }
+        Ok(())
+    }
+
+    /// Say what is wrong with the values that were looked at.
+    fn report_values(&mut self) {
         for (tensor, values) in self.table.tensors.iter().zip(&self.scan.values) {
             let start = read::stored_at(tensor).map(|(offset, _)| offset);
             if let Some(values) = values {
                 self.scan.defects.extend(values.findings(&tensor.name, tensor.dtype, start));
             }
         }
-        Ok(())
+    }
+
+    /// Keep the damage of a tensor, if there is any, and tell whether there is.
+    fn is_damaged(&mut self, index: usize, damage: Option<Defect>) -> bool {
+        let Some(defect) = damage else { return false };
+        self.scan.defects.push(defect);
+        self.damaged.insert(index)
     }
 
     /// Measure a decoder's rows; its values are counted on the way where they are wanted.
@@ -165,12 +213,16 @@ impl Scanner<'_> {
         let Some(tensor) = self.table.tensors.get(decoder.tensor) else {
             return Ok(Judged::Not("there is no such tensor"));
         };
+        if self.damaged.contains(&decoder.tensor) {
+            return Ok(Judged::Not(DAMAGED));
+        }
         let (shape, view) = match rows_of(tensor, decoder) {
             Ok(rows) => rows,
             Err(reason) => return Ok(Judged::Not(reason)),
         };
         let item = shape.dtype.size_bytes();
-        let blocks = view.blocks(item, if view.inner > 1 { PANEL_BYTES } else { BLOCK_BYTES }, shape.rows);
+        let blocks =
+            view.blocks(item, if view.inner > 1 { self.panel_bytes } else { BLOCK_BYTES }, shape.rows);
         let wants_values = values && decoder.max_rows.is_none() && self.scan.values[decoder.tensor].is_none();
         let seen = Mutex::new(wants_values.then(Values::default));
         let mut rows_scan = DecoderScan::new(shape);
@@ -191,16 +243,9 @@ impl Scanner<'_> {
                     read::with_rows(&self.source, tensor, start, view, block, |bytes| measure(block, bytes))?
                 })?;
             } else {
-                let mut outcome = Ok(());
-                let damage = read::stream_rows(&self.source, tensor, view, &blocks, |block, bytes| {
-                    if outcome.is_ok() {
-                        outcome = measure(block, bytes);
-                    }
-                })?;
-                outcome?;
-                if damage.is_some() {
-                    self.scan.defects.extend(damage);
-                    return Ok(Judged::Not("its compressed data is damaged"));
+                let damage = read::stream_rows(&self.source, tensor, view, &blocks, self.watch, measure)?;
+                if self.is_damaged(decoder.tensor, damage) {
+                    return Ok(Judged::Not(DAMAGED));
                 }
             }
             if let Some(values) = seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -213,8 +258,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Look at all values of a tensor.
-    fn values(&mut self, tensor: &Tensor) -> Result<Values, Failure> {
+    /// Look at all values of a tensor; `None` if they are damaged.
+    fn values(&mut self, index: usize, tensor: &Tensor) -> Result<Option<Values>, Failure> {
         let mut all = Values::default();
         if let Some((start, len)) = read::stored_at(tensor) {
             // Blocks are a multiple of every item size, so that no element is cut.
@@ -232,20 +277,18 @@ impl Scanner<'_> {
             for seen in &looked {
                 all.merge(seen);
             }
-            return Ok(all);
+            return Ok(Some(all));
         }
-        let Some(view) = View::flat(tensor) else { return Ok(all) };
+        let Some(view) = View::flat(tensor) else { return Ok(Some(all)) };
         let item = read::item_bytes(tensor).max(1);
         let blocks = view.blocks(item, BLOCK_BYTES, usize::MAX);
-        let mut outcome = Ok(());
-        let damage = read::stream_rows(&self.source, tensor, view, &blocks, |block, bytes| {
+        let damage = read::stream_rows(&self.source, tensor, view, &blocks, self.watch, |block, bytes| {
             let at = (block.first_row * item) as u64;
-            outcome = self.step(bytes);
+            self.step(bytes)?;
             all.merge(&look(tensor.dtype, bytes, |offset| at + offset));
+            Ok(())
         })?;
-        outcome?;
-        self.scan.defects.extend(damage);
-        Ok(all)
+        Ok((!self.is_damaged(index, damage)).then_some(all))
     }
 
     /// Tell the watch about a block, and end here if it says so.
