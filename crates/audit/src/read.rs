@@ -232,3 +232,14 @@ fn to_little_endian(tensor: &Tensor, bytes: &mut [u8]) {
         bytes.chunks_exact_mut(part).for_each(<[u8]>::reverse);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_share_one_budget_down_to_a_floor() {
+        let sizes = [0, 1, 4, 8, 32, 192].map(|workers| panel_bytes(workers) >> 20);
+        assert_eq!(sizes, [16, 16, 16, 8, 2, 2]);
+    }
+}
