@@ -55,7 +55,7 @@ test-torch: $(VENV)/.torch ## The tests with torch, and against files of the ref
 	$(BIN)/python -m pytest -q -m "torch or interop"
 
 .PHONY: lint
-lint: build ## Formatting, lints and types, as CI wants them
+lint: $(VENV)/.torch ## Formatting, lints and types, as CI wants them; types need torch
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check .

@@ -10,12 +10,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use unitrow_audit::header::{FileHeader, read_headers as read_all};
 use unitrow_audit::scan::{Decoder, FileScan, Judged, Task, scan as scan_all};
-use unitrow_audit::stats::{DecoderStats, Value};
 use unitrow_audit::watch::Watch;
 use unitrow_norms::Pool;
 use unitrow_tensors::{Defect, Tensor};
 
 use crate::errors::ToPyErr;
+use crate::stats::figures;
 
 /// How long to wait for a result before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -199,25 +199,6 @@ fn file_scan<'py>(py: Python<'py>, header: &PyFileHeader, scan: FileScan) -> PyR
     result.set_item("values", values)?;
     result.set_item("decoders", decoders)?;
     Ok(result)
-}
-
-fn figures<'py>(py: Python<'py>, stats: &DecoderStats) -> PyResult<Bound<'py, PyDict>> {
-    let fields = PyDict::new(py);
-    for (name, value) in stats.fields() {
-        match value {
-            Value::Bool(value) => fields.set_item(name, value)?,
-            Value::OptBool(value) => fields.set_item(name, value)?,
-            Value::U64(value) => fields.set_item(name, value)?,
-            Value::OptU64(value) => fields.set_item(name, value)?,
-            Value::F64(value) => fields.set_item(name, value)?,
-            Value::OptF64(value) => fields.set_item(name, value)?,
-            Value::Str(value) => fields.set_item(name, value)?,
-            Value::F64s(value) => fields.set_item(name, value)?,
-            Value::U64s(value) => fields.set_item(name, value)?,
-            Value::Pairs(value) => fields.set_item(name, value)?,
-        }
-    }
-    Ok(fields)
 }
 
 fn findings<'py>(py: Python<'py>, defects: &[Defect]) -> PyResult<Bound<'py, PyList>> {
