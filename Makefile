@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Compile for the machine at hand or for any: kernels are chosen at run time, so both give the same program.
 CARGO_FLAGS ?= --release
+# As pip does: start-up time is a promise, and not every environment may write its caches later.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help
 help: ## List the targets
