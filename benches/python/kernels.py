@@ -367,6 +367,7 @@ def main() -> None:
         lines += thread_lines(quick=options.quick)
     print_table(lines)
     if options.record:
+        options.record.parent.mkdir(parents=True, exist_ok=True)
         options.record.write_text(json.dumps({"machine": machine(), "figures": lines}, indent=1) + "\n")
 
 
