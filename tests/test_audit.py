@@ -329,3 +329,13 @@ def test_an_explicit_file_is_read_by_its_content(tmp_path):
     (tmp_path / "odd.bin").write_bytes(safetensors_bytes(saelens_arrays(unit_rows(256, 48))))
     assert audited(tmp_path / "odd.bin")["verdict"] == "unit"
     assert ur.audit(tmp_path).exit_code == 3
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 5000])
+def test_a_broken_configuration_beside_renamed_weights_is_a_finding(tmp_path, content):
+    """Only weights under sae-lens's own file name had their configuration looked at."""
+    arrays = saelens_arrays(unit_rows(256, 48))
+    (tmp_path / "renamed.safetensors").write_bytes(safetensors_bytes(arrays))
+    assert codes(audited(tmp_path), "fail") == []
+    (tmp_path / "cfg.json").write_bytes(content)
+    assert codes(audited(tmp_path), "fail") == ["L_CONFIG_MISMATCH"]

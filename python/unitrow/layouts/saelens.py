@@ -108,7 +108,7 @@ def _recognise(source: Source, named: bool) -> str | None:
     shape = source.shape("W_dec")
     if shape is None or len(shape) != _MATRIX:
         return None
-    return "the tensor names of sae-lens; its file name and its cfg.json are missing"
+    return "the tensor names of sae-lens, under another file name than it writes"
 
 
 def _recognise_transcoder(source: Source, named: bool) -> str | None:
@@ -119,9 +119,11 @@ def _recognise_transcoder(source: Source, named: bool) -> str | None:
 
 
 def _judge(source: Source, named: bool) -> Judgement:
-    if not named:
-        return Judgement("unknown", "no configuration says which trainer made these weights")
     config = source.around.json("cfg.json")
+    if not named:
+        # It may describe another file, so it does not judge this one; but a broken one is never passed over.
+        source.check_config(config)
+        return Judgement("unknown", "no configuration says which trainer made these weights")
     runner = source.around.json("runner_cfg.json")
     source.check_config(config)
     architecture = _architecture(config)
