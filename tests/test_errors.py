@@ -18,6 +18,8 @@ from unitrow import errors
         ("LayoutError", Exception),
         ("ArrayError", ValueError),
         ("ArrayTypeError", TypeError),
+        ("ConfigError", ValueError),
+        ("TrainingError", Exception),
     ],
 )
 def test_one_base_and_the_builtin_kind(name, builtin):

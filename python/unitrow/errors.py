@@ -8,7 +8,16 @@ A file that the operating system refuses raises the `OSError` subclass that `ope
 
 from __future__ import annotations
 
-__all__ = ["ArrayError", "ArrayTypeError", "FormatError", "IntegrityError", "LayoutError", "UnitrowError"]
+__all__ = [
+    "ArrayError",
+    "ArrayTypeError",
+    "ConfigError",
+    "FormatError",
+    "IntegrityError",
+    "LayoutError",
+    "TrainingError",
+    "UnitrowError",
+]
 
 
 class UnitrowError(Exception):
@@ -37,3 +46,11 @@ class ArrayError(UnitrowError, ValueError):
 
 class ArrayTypeError(UnitrowError, TypeError):
     """An object that is no array, or an array of a dtype, layout or device that cannot be measured here."""
+
+
+class ConfigError(UnitrowError, ValueError):
+    """A configuration with a field that cannot be as it is; the message begins with its name."""
+
+
+class TrainingError(UnitrowError):
+    """A training run that cannot go on: a loss or gradient that is not finite, data that ended."""

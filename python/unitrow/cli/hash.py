@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unitrow.atomic import write_atomically
 from unitrow.cli import output
 
 if TYPE_CHECKING:
@@ -114,6 +115,6 @@ def _write(data: bytes, target: str | None) -> None:
         sys.stdout.buffer.flush()
         return
     try:
-        output.write_atomically(target, data)
+        write_atomically(target, data)
     except OSError as error:
         output.fail_usage(f"cannot write {target}: {error.strerror or error}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unitrow.atomic import write_atomically
 from unitrow.cli import output
 
 if TYPE_CHECKING:
@@ -48,6 +49,6 @@ def _write_norms(path: str, report: Inspection) -> None:
     buffer = io.BytesIO()
     np.save(buffer, report.norms())
     try:
-        output.write_atomically(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         output.fail_usage(f"cannot write {path}: {error.strerror or error}")

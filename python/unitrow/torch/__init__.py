@@ -11,6 +11,9 @@ CPU tensors go to the Rust kernels; other devices run torch operations with the 
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
@@ -28,12 +31,17 @@ from unitrow.transcoder.config import JumpReLUTranscoderConfig, TopKTranscoderCo
 from unitrow.transcoder.model import JumpReLUTranscoder
 from unitrow.transcoder.topk import TopKTranscoder
 
+if TYPE_CHECKING:
+    from unitrow.training import Trainer, TrainerConfig
+
 __all__ = [
     "Handle",
     "JumpReLUTranscoder",
     "JumpReLUTranscoderConfig",
     "TopKTranscoder",
     "TopKTranscoderConfig",
+    "Trainer",
+    "TrainerConfig",
     "UnitNorm",
     "UnitNormAdam",
     "remove_gradient_parallel_to_decoder_directions",
@@ -42,3 +50,10 @@ __all__ = [
     "set_decoder_norm_to_unit_norm",
     "unit_norm_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in {"Trainer", "TrainerConfig"}:
+        msg = f"module 'unitrow.torch' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module("unitrow.training"), name)

@@ -12,7 +12,8 @@ docs/training.md has the definition, the gradients and the layouts.
 from __future__ import annotations
 
 import unitrow.torch  # noqa: F401  (first: it says what to install where torch is missing, and imports from here)
-from unitrow.transcoder.config import ConfigError, JumpReLUTranscoderConfig, TopKTranscoderConfig
+from unitrow.errors import ConfigError
+from unitrow.transcoder.config import JumpReLUTranscoderConfig, TopKTranscoderConfig
 from unitrow.transcoder.model import JumpReLUTranscoder
 from unitrow.transcoder.topk import TopKTranscoder
 

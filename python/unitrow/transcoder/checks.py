@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from unitrow.errors import ArrayError, ArrayTypeError, UnitrowError
+from unitrow.errors import ArrayError, ArrayTypeError, ConfigError
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-
-class ConfigError(UnitrowError, ValueError):
-    """A configuration with a field that cannot be as it is; the message begins with its name."""
 
 
 def check_sizes(config: object, *fields: str) -> None:

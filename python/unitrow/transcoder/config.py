@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from unitrow.transcoder.checks import ConfigError, check_dtype, check_sizes
+from unitrow.errors import ConfigError
+from unitrow.transcoder.checks import check_dtype, check_sizes
 
-__all__ = ["ConfigError", "JumpReLUTranscoderConfig", "TopKTranscoderConfig"]
+__all__ = ["JumpReLUTranscoderConfig", "TopKTranscoderConfig"]
 
 
 @dataclass

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from unitrow import __version__, _native
+from unitrow.atomic import write_atomically
 from unitrow.errors import LayoutError
+from unitrow.torch._bytes import parts
 from unitrow.transcoder.config import JumpReLUTranscoderConfig, TopKTranscoderConfig
 from unitrow.transcoder.stored import Stored, read
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _CONFIG_FORMAT = "6.0.0"
 """Release of SAELens that gave `cfg.json` the form that is written here."""
 
@@ -131,8 +129,8 @@ class JumpReLUFiles(Loadable):
         text = json.dumps(self._saelens_config(), indent=2, allow_nan=False)
         os.makedirs(directory, exist_ok=True)
         weights = os.path.join(directory, "sae_weights.safetensors")
-        _native.write_safetensors(weights, _parts(self._tensors()), [])
-        _replace(os.path.join(directory, "cfg.json"), text)
+        _native.write_safetensors(weights, parts(self._tensors()), [])
+        write_atomically(os.path.join(directory, "cfg.json"), text.encode())
 
     def to_circuit_tracer(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file as circuit-tracer reads it; a set has a `layer_{i}.safetensors` each.
@@ -145,7 +143,7 @@ class JumpReLUFiles(Loadable):
         tensors = self._tensors()
         tensors["W_enc"] = tensors["W_enc"].T
         tensors["activation_function.threshold"] = tensors.pop("threshold")
-        _native.write_safetensors(os.fspath(path), _parts(tensors), [])
+        _native.write_safetensors(os.fspath(path), parts(tensors), [])
 
     def to_gemma_scope(self, path: str | os.PathLike[str]) -> None:
         """Write one npz archive of float32 as Gemma Scope's are, usually called `params.npz`.
@@ -156,7 +154,7 @@ class JumpReLUFiles(Loadable):
         """
         self._refuse(path, "Gemma Scope", "W_skip", "none", "none" if self.W_skip is None else "one")
         tensors = {name: tensor.float() for name, tensor in self._tensors().items()}
-        _native.write_npz(os.fspath(path), _parts(tensors))
+        _native.write_npz(os.fspath(path), parts(tensors))
 
     def _refuse(self, path: object, layout: str, what: str, expected: object, found: object) -> None:
         if expected != found:
@@ -224,30 +222,3 @@ def _training(values: object) -> dict[str, Any]:
         return {}
     known = {name: values[name] for name, kind in kinds.items() if type(values.get(name)) in kind}
     return known if known.get("bandwidth", 1) > 0 else {}
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> list[tuple[str, str, list[int], bytes]]:
-    return [
-        (
-            name,
-            _NAMES[tensor.dtype],
-            list(tensor.shape),
-            tensor.contiguous().view(torch.uint8).numpy().tobytes(),
-        )
-        for name, tensor in tensors.items()
-    ]
-
-
-def _replace(path: str, text: str) -> None:
-    """Write a file beside `path`, and put it there when it is on disk."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from unitrow.errors import ConfigError
 from unitrow.torch._ops import row_norms, unit_norm_
-from unitrow.transcoder.config import ConfigError, JumpReLUTranscoderConfig
+
+if TYPE_CHECKING:
+    from unitrow.transcoder.config import JumpReLUTranscoderConfig
 
 
 class Foldable(nn.Module):

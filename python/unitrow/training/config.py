@@ -1,0 +1,311 @@
+"""What a training run is made of: every constant is a field."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from unitrow.errors import ConfigError
+
+Scaling = Literal["input-rms", "separate", "none"]
+ScaledTo = Literal["unit-square-norm", "unit-rms", "mean-norm-sqrt-width"]
+Sparsity = Literal["l0", "target-l0", "tanh"]
+Over = Literal["token", "batch"]
+Decoder = Literal["unit", "free"]
+Threshold = Literal["raw", "log"]
+Init = Literal["he", "narrow"]
+Dead = Literal["none", "pre-activation", "aux-k"]
+Shape = Literal["cosine", "linear"]
+
+
+@dataclass
+class TrainerConfig:
+    """A training run. `TrainerConfig.from_recipe` fills in published constants.
+
+    Losses are sums over output dimensions and means over the batch. Values of the transcoder (bandwidth,
+    thresholds) are in units of scaled activations.
+
+    Raises:
+        ConfigError: A field is out of range, or contradicts another.
+    """
+
+    d_in: int
+    """Width of the inputs."""
+
+    d_out: int
+    """Width of the targets."""
+
+    d_sae: int
+    """Number of latents."""
+
+    steps: int
+    """Updates in the whole run."""
+
+    batch_size: int = 4096
+    """Rows of a batch, over all processes."""
+
+    seed: int = 0
+    """Seed of the initial weights and of the order of the data."""
+
+    recipe: str = "custom"
+    """Where the constants come from; only a label."""
+
+    # The transcoder
+
+    skip: bool = False
+    """Whether the input also reaches the output through a matrix `W_skip`, zero at first."""
+
+    init: Init = "he"
+    """`he`: He-uniform, decoder rows divided by their norms; `narrow`: decoder uniform in ±1/√d_out, encoder
+    uniform in ±(d_in/d_sae)/√d_in."""
+
+    tied_init: bool = False
+    """Whether `W_enc` starts as the decoder transposed (`narrow`: times d_in/d_sae)."""
+
+    encoder_init_scale: float = 1.0
+    """Factor on the initial `W_enc`."""
+
+    initial_l0: float | None = None
+    """Where given, `b_enc` starts so that each latent fires on this many of d_sae tokens of the first batch,
+    at most on every second."""
+
+    bandwidth: float = 0.001
+    """Width of the estimators' window."""
+
+    threshold_init: float = 0.001
+    """Initial threshold of every latent."""
+
+    threshold: Threshold = "raw"
+    """`raw`: the optimizer moves the threshold itself; `log`: its logarithm."""
+
+    ste_to_input: bool = False
+    """Whether the estimators' gradient also reaches the encoder."""
+
+    decoder: Decoder = "unit"
+    """`unit`: gradients lose their part along the rows and rows are divided by their norms after every step;
+    `free`: rows are left alone, and folded into unit rows once, on export."""
+
+    # Scales
+
+    scaling: Scaling = "input-rms"
+    """`input-rms`: inputs and targets are divided by one constant, the inputs' own; `separate`: each by its
+    own; `none`."""
+
+    scaled_to: ScaledTo = "unit-square-norm"
+    """What scaled activations have: a mean squared norm of 1, a mean squared norm of their width, or a mean
+    norm of the root of their width."""
+
+    scale_batches: int = 8
+    """Batches that the constants are measured on; the run begins with the same ones."""
+
+    # The optimizer
+
+    lr: float = 7e-5
+    """Learning rate."""
+
+    betas: tuple[float, float] = (0.0, 0.999)
+    """Decay rates of Adam's moments."""
+
+    adam_eps: float = 1e-8
+    """Added to the root of Adam's second moment."""
+
+    lr_warmup_steps: int = 1000
+    """Steps until the learning rate is full."""
+
+    lr_warmup_from: float = 0.1
+    """Factor on the learning rate at the first step."""
+
+    lr_warmup: Shape = "cosine"
+    """How it rises."""
+
+    lr_decay: float = 0.0
+    """Last part of the run in which the learning rate falls linearly to 0."""
+
+    clip_norm: float | None = None
+    """Gradients together are scaled down to this norm."""
+
+    # Sparsity
+
+    sparsity: Sparsity = "l0"
+    """The penalty on activations f: `l0`: λ‖f‖₀; `target-l0`: λ(2/T)(‖f‖₀ − T)² for T = `target_l0`;
+    `tanh`: λ Σ tanh(c |f| ‖W_dec row‖)."""
+
+    sparsity_coefficient: float = 0.0
+    """λ."""
+
+    sparsity_warmup_steps: int = 0
+    """Steps in which λ rises linearly from 0."""
+
+    target_l0: float | None = None
+    """T, for `target-l0`."""
+
+    target_l0_over: Over = "token"
+    """Whether the square is taken for each token, or of the mean over the batch."""
+
+    tanh_scale: float = 4.0
+    """c, for `tanh`."""
+
+    preact_coefficient: float = 0.0
+    """Factor on Σ ReLU(threshold − z) ‖W_dec row‖ over all latents."""
+
+    frequency_coefficient: float = 0.0
+    """Factor on Σ max(0, p − `frequency_limit`), p the part of the batch on which a latent fires."""
+
+    frequency_limit: float = 0.1
+    """Frequency from which on a latent is dense."""
+
+    # Dead latents
+
+    dead_after: int = 200
+    """Steps without firing after which a latent counts as dead."""
+
+    dead_latents: Dead = "none"
+    """What pulls at them: `pre-activation`: ReLU(threshold − z), summed over dead latents; `aux-k`: their
+    `dead_k` largest pre-activations reconstruct what the others left over."""
+
+    dead_coefficient: float = 0.0
+    """Factor on that loss."""
+
+    dead_k: int = 32
+    """Dead latents that may be active at once, for `aux-k`."""
+
+    # The machine
+
+    autocast: bool = False
+    """Whether matrix products run in bfloat16. Parameters, moments and losses are float32 all the same."""
+
+    compile_backend: str | None = None
+    """Backend of `torch.compile` for the loss, such as `inductor`."""
+
+    log_every: int = 10
+    """Steps between metrics."""
+
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept, the latest ones."""
+
+    @classmethod
+    def from_recipe(cls, name: str, **values: Any) -> Self:
+        """A configuration with the constants of a recipe; `values` are the sizes and what is to differ.
+
+        Args:
+            name: `gemma-scope`, `gemma-scope-2`, `anthropic-jan-2025` or `demo`.
+            **values: Fields.
+
+        Raises:
+            ConfigError: No such recipe or field, a value that the recipe leaves open is missing, or a field
+                is out of range.
+        """
+        from unitrow.training.recipes import constants
+
+        return cls.from_values({**constants(name, values), "recipe": name, **values})
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """A configuration out of field values, as JSON has them.
+
+        Raises:
+            ConfigError: An unknown field, a missing one, or a value out of range.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"{name}: there is no such field")
+        for name in ("d_in", "d_out", "d_sae", "steps"):
+            if name not in values:
+                raise ConfigError(f"{name} must be given")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields by name, as JSON has them."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            _check_whole(name, getattr(self, name), 1)
+        for name in ("seed", "lr_warmup_steps", "sparsity_warmup_steps"):
+            _check_whole(name, getattr(self, name), 0)
+        for name in _POSITIVE:
+            _check_number(name, getattr(self, name), above=True)
+        for name in _NOT_NEGATIVE:
+            _check_number(name, getattr(self, name), above=False)
+        for name in ("initial_l0", "clip_norm", "target_l0"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), above=True)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise ConfigError(f"{name} must be one of {known}, and is {getattr(self, name)!r}")
+        self.betas = _betas(self.betas)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.tied_init and self.d_in != self.d_out:
+            raise ConfigError(f"tied_init needs d_in = d_out, and they are {self.d_in} and {self.d_out}")
+        if self.sparsity == "target-l0" and self.target_l0 is None:
+            raise ConfigError("target_l0 must be given where sparsity is target-l0")
+        if self.threshold == "log" and self.threshold_init == 0:
+            raise ConfigError("threshold_init must be positive where threshold is log, and is 0")
+        if self.lr_decay > 1:
+            raise ConfigError(f"lr_decay must be at most 1, the whole run, and is {self.lr_decay}")
+
+
+_COUNTS = (
+    "d_in",
+    "d_out",
+    "d_sae",
+    "steps",
+    "batch_size",
+    "scale_batches",
+    "dead_after",
+    "dead_k",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+)
+_POSITIVE = ("encoder_init_scale", "bandwidth", "lr", "tanh_scale")
+_NOT_NEGATIVE = (
+    "threshold_init",
+    "adam_eps",
+    "lr_warmup_from",
+    "lr_decay",
+    "sparsity_coefficient",
+    "preact_coefficient",
+    "frequency_coefficient",
+    "frequency_limit",
+    "dead_coefficient",
+)
+_CHOICES = {
+    "init": Init,
+    "threshold": Threshold,
+    "decoder": Decoder,
+    "scaling": Scaling,
+    "scaled_to": ScaledTo,
+    "lr_warmup": Shape,
+    "sparsity": Sparsity,
+    "target_l0_over": Over,
+    "dead_latents": Dead,
+}
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, and is {value!r}")
+
+
+def _check_number(name: str, value: object, *, above: bool) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (above and value == 0):  # type: ignore[operator]
+        kind = "a positive number" if above else "0 or a positive number"
+        raise ConfigError(f"{name} must be {kind}, and is {value!r}")
+
+
+def _betas(betas: object) -> tuple[float, float]:
+    if isinstance(betas, (tuple, list)) and len(betas) == 2:
+        first, second = betas
+        if all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+            return float(first), float(second)
+    raise ConfigError(f"betas must be two numbers from 0 to below 1, and are {betas!r}")
