@@ -86,7 +86,7 @@ def test_the_export_computes_on_raw_activations_what_was_trained(recipe, data, t
     x, _ = pairs(200, seed=5)
     exported = trainer.export()
     with torch.no_grad():
-        scaled = trainer.model(x / trainer.input_scale) * trainer.target_scale
+        scaled = trainer.model(x / trainer.scaling.input_scale) * trainer.scaling.target_scale
         found = exported(x)
     off = (scaled - found).abs().amax(1) > 1e-4 * scaled.abs().max()
     assert off.float().mean() < 0.02  # but for latents at their thresholds
@@ -118,7 +118,7 @@ def test_scales(data, tmp_path):
         ]
     ):
         trainer = Trainer(config(batch_size=125, **fields), data, tmp_path / str(number))
-        assert (trainer.input_scale, trainer.target_scale) == pytest.approx(
+        assert (trainer.scaling.input_scale, trainer.scaling.target_scale) == pytest.approx(
             tuple(map(float, wanted)), rel=1e-6
         )
 
@@ -127,7 +127,7 @@ def test_initial_firing_rates(data, tmp_path):
     trainer = Trainer(
         config("anthropic-jan-2025", initial_l0=6.4, batch_size=1000, scale_batches=1), data, tmp_path
     )
-    x = data[0][0] / trainer.input_scale
+    x = data[0][0] / trainer.scaling.input_scale
     rates = trainer.model.step(trainer.model.pre_activations(x)).mean(0)
     assert (rates - 0.1).abs().max() <= 0.002
 
@@ -233,7 +233,7 @@ def test_widths_that_disagree(shards, tmp_path):
     with pytest.raises(ConfigError, match=f"d_in is 7, and the data have {D_IN}"):
         Trainer(config(d_in=7), shards, tmp_path / "run")
     x, y = pairs(100)
-    with pytest.raises(ArrayError, match=r"targets of step 0 must have d_out = 10, and have 4"):
+    with pytest.raises(ArrayError, match=r"targets at step 0 must have d_out = 10, and have 4"):
         Trainer(config(), [(x, y[:, :4])], tmp_path / "run").train()
 
 

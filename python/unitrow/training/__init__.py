@@ -16,6 +16,7 @@ import unitrow.torch  # noqa: F401  (first: it says what to install where torch 
 from unitrow.training.config import TrainerConfig
 from unitrow.training.evaluation import evaluate
 from unitrow.training.loop import Trainer
+from unitrow.training.page import write_page
 from unitrow.training.shuffling import ActivationShards
 
-__all__ = ["ActivationShards", "Trainer", "TrainerConfig", "evaluate"]
+__all__ = ["ActivationShards", "Trainer", "TrainerConfig", "evaluate", "write_page"]

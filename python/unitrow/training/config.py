@@ -73,11 +73,17 @@ class TrainerConfig:
     bandwidth: float = 0.001
     """Width of the estimators' window."""
 
+    bandwidth_end: float | None = None
+    """Where given, the bandwidth goes from `bandwidth` to this, by a constant factor each step."""
+
     threshold_init: float = 0.001
     """Initial threshold of every latent."""
 
     threshold: Threshold = "raw"
     """`raw`: the optimizer moves the threshold itself; `log`: its logarithm."""
+
+    threshold_lr_factor: float = 1.0
+    """Factor on the learning rate of the thresholds."""
 
     ste_to_input: bool = False
     """Whether the estimators' gradient also reaches the encoder."""
@@ -95,6 +101,10 @@ class TrainerConfig:
     scaled_to: ScaledTo = "unit-square-norm"
     """What scaled activations have: a mean squared norm of 1, a mean squared norm of their width, or a mean
     norm of the root of their width."""
+
+    standardize_inputs: bool = False
+    """Whether each dimension of the inputs is first brought to mean 0 and variance 1; folded into the encoder
+    on export, as the scales are."""
 
     scale_batches: int = 8
     """Batches that the constants are measured on; the run begins with the same ones."""
@@ -135,16 +145,30 @@ class TrainerConfig:
     """λ."""
 
     sparsity_warmup_steps: int = 0
-    """Steps in which λ rises linearly from 0."""
+    """Steps, after those of `topk_steps`, in which λ rises linearly from 0."""
 
     target_l0: float | None = None
     """T, for `target-l0`."""
+
+    target_l0_start: float | None = None
+    """Where given, T goes linearly from this to `target_l0` in the steps in which λ rises."""
 
     target_l0_over: Over = "token"
     """Whether the square is taken for each token, or of the mean over the batch."""
 
     tanh_scale: float = 4.0
     """c, for `tanh`."""
+
+    topk_steps: int = 0
+    """Steps at the beginning in which the `topk` · batch largest pre-activations of a batch are active, and
+    there is no sparsity penalty. All thresholds follow the one that this takes; they are trained afterwards.
+    """
+
+    topk: float = 32.0
+    """Active latents per token in those steps."""
+
+    topk_average: float = 0.9
+    """How much of the thresholds stays when they follow."""
 
     preact_coefficient: float = 0.0
     """Factor on Σ ReLU(threshold − z) ‖W_dec row‖ over all latents."""
@@ -226,13 +250,13 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             _check_whole(name, getattr(self, name), 1)
-        for name in ("seed", "lr_warmup_steps", "sparsity_warmup_steps"):
+        for name in ("seed", "lr_warmup_steps", "sparsity_warmup_steps", "topk_steps"):
             _check_whole(name, getattr(self, name), 0)
         for name in _POSITIVE:
             _check_number(name, getattr(self, name), above=True)
         for name in _NOT_NEGATIVE:
             _check_number(name, getattr(self, name), above=False)
-        for name in ("initial_l0", "clip_norm", "target_l0"):
+        for name in ("initial_l0", "clip_norm", "target_l0", "target_l0_start", "bandwidth_end"):
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), above=True)
         for name, choices in _CHOICES.items():
@@ -249,8 +273,11 @@ class TrainerConfig:
             raise ConfigError("target_l0 must be given where sparsity is target-l0")
         if self.threshold == "log" and self.threshold_init == 0:
             raise ConfigError("threshold_init must be positive where threshold is log, and is 0")
-        if self.lr_decay > 1:
-            raise ConfigError(f"lr_decay must be at most 1, the whole run, and is {self.lr_decay}")
+        for name in ("lr_decay", "topk_average"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"{name} must be at most 1, and is {getattr(self, name)}")
+        if self.topk_steps and self.topk >= self.d_sae:
+            raise ConfigError(f"topk must be below d_sae = {self.d_sae}, and is {self.topk}")
 
 
 _COUNTS = (
@@ -266,12 +293,13 @@ _COUNTS = (
     "checkpoint_every",
     "keep_checkpoints",
 )
-_POSITIVE = ("encoder_init_scale", "bandwidth", "lr", "tanh_scale")
+_POSITIVE = ("encoder_init_scale", "bandwidth", "threshold_lr_factor", "lr", "tanh_scale", "topk")
 _NOT_NEGATIVE = (
     "threshold_init",
     "adam_eps",
     "lr_warmup_from",
     "lr_decay",
+    "topk_average",
     "sparsity_coefficient",
     "preact_coefficient",
     "frequency_coefficient",

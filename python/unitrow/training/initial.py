@@ -1,4 +1,4 @@
-"""How a run begins: weights, and the scales of activations."""
+"""Initial weights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from unitrow.errors import TrainingError
 from unitrow.training import distributed
 from unitrow.transcoder.config import JumpReLUTranscoderConfig
 from unitrow.transcoder.model import JumpReLUTranscoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from unitrow.training.config import TrainerConfig
-    from unitrow.training.data import Pair
 
 
 def build(config: TrainerConfig, metadata: dict[str, Any], device: torch.device) -> JumpReLUTranscoder:
@@ -56,48 +53,6 @@ def _narrow_(model: JumpReLUTranscoder) -> None:
     else:
         nn.init.uniform_(model.W_enc, -1 / math.sqrt(cfg.d_in), 1 / math.sqrt(cfg.d_in))
     model.W_enc.mul_(cfg.d_in / cfg.d_sae)
-
-
-def scales(config: TrainerConfig, pairs: Sequence[Pair]) -> tuple[float, float]:
-    """What inputs and targets are divided by, measured on raw batches; the same in every process.
-
-    Raises:
-        TrainingError: Activations are all zero, or not all finite.
-    """
-    if config.scaling == "none":
-        return 1.0, 1.0
-    found: list[float] = []
-    for name, place in (("inputs", 0), ("targets", 1)):
-        if name == "targets" and config.scaling == "input-rms":
-            found.append(found[0])
-            continue
-        scale = _scale(config, [pair[place] for pair in pairs])
-        if not (math.isfinite(scale) and scale > 0):
-            raise TrainingError(f"{name} of the first {len(pairs)} batches have no scale: it is {scale}")
-        found.append(scale)
-    return found[0], found[1]
-
-
-def _scale(config: TrainerConfig, tensors: Sequence[Tensor]) -> float:
-    squares = torch.zeros(3, dtype=torch.float64)  # rows, sum of squared norms, sum of norms
-    for tensor in tensors:
-        norms = torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32).double().cpu()
-        squares += torch.stack([torch.tensor(len(norms)), norms.square().sum(), norms.sum()])
-    rows, squared, plain = _sum_anywhere(squares).tolist()
-    width = tensors[0].shape[-1]
-    if config.scaled_to == "mean-norm-sqrt-width":
-        return float(plain / rows / math.sqrt(width))
-    target = 1 if config.scaled_to == "unit-square-norm" else width
-    return math.sqrt(squared / rows / target)
-
-
-def _sum_anywhere(x: Tensor) -> Tensor:
-    """The sum over processes of a tensor on the CPU, whatever device the processes talk through."""
-    if distributed.world() == 1:
-        return x
-    if torch.distributed.get_backend() == "nccl":
-        return distributed.sum_(x.cuda()).cpu()
-    return distributed.sum_(x)
 
 
 @torch.no_grad()

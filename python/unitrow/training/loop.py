@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unitrow.atomic import write_atomically
 from unitrow.errors import ArrayError, ConfigError, TrainingError
 from unitrow.torch._constraint import UnitNorm
 from unitrow.torch._ops import unit_norm_
-from unitrow.torch._optim import UnitNormAdam
 from unitrow.training import checkpoints, distributed, initial, logs, schedules
 from unitrow.training.data import Part, as_source
 from unitrow.training.evaluation import evaluate
-from unitrow.training.losses import Losses, losses
+from unitrow.training.losses import Losses, Weights, losses
 from unitrow.training.metrics import Meter
+from unitrow.training.page import write_page
+from unitrow.training.scaling import Scaling
+from unitrow.training.updating import NotFiniteError, Updater
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,8 +51,7 @@ class Trainer:
         config: The configuration.
         model: The transcoder that is trained, on scaled activations.
         step: Updates done so far.
-        input_scale: What inputs are divided by.
-        target_scale: What targets are divided by.
+        scaling: The scales of activations.
     """
 
     def __init__(
@@ -89,9 +93,8 @@ class Trainer:
         self.model = initial.build(config, dict(metadata or {}), self._device)
         distributed.broadcast_(list(self.model.parameters()))
         self._decoder = UnitNorm(self.model, "W_dec")
-        self._log_threshold = self._build_log_threshold()
-        self._trained = self._choose_trained()
-        self._optimizer = self._build_optimizer()
+        self._updater = Updater(self.model, config)
+        self.scaling = Scaling(config, self._device)
         self._losses = losses
         if config.compile_backend is not None:
             self._losses = torch.compile(losses, backend=config.compile_backend)
@@ -99,7 +102,6 @@ class Trainer:
         self._silent_steps = torch.zeros(config.d_sae, dtype=torch.int64, device=self._device)
         self._max_deviation = 0.0
         self.step = 0
-        self.input_scale = self.target_scale = 1.0
         found = checkpoints.paths(self._checkpoint_dir)
         if found and not resume:
             raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
@@ -135,6 +137,8 @@ class Trainer:
                     self.save_checkpoint()
         finally:
             logs.close_all(opened)
+        if distributed.is_main():
+            write_page(self._run_dir)
         return metrics
 
     def evaluate(self, data: Any) -> dict[str, Any]:
@@ -151,13 +155,12 @@ class Trainer:
         model.threshold.clamp_(min=0)
         if self.config.decoder == "free":
             model.fold_W_dec_norm()
-        model.fold_scales(self.input_scale, self.target_scale)
+        self.scaling.fold_into(model)
         model.cfg.metadata["training"] = {
             "trainer": "unitrow",
             "config": self.config.to_json(),
             "step": self.step,
-            "input_scale": self.input_scale,
-            "target_scale": self.target_scale,
+            **self.scaling.values(),
             "decoder_rows": "unit after every step" if self.config.decoder == "unit" else "folded once",
         }
         return model
@@ -166,8 +169,7 @@ class Trainer:
         """Write a checkpoint now, beside those that are written as configured."""
         if distributed.is_main():
             values = {
-                "input_scale": self.input_scale,
-                "target_scale": self.target_scale,
+                **self.scaling.values(),
                 "max_deviation": self._max_deviation,
                 "source": self._source.describe(),
             }
@@ -187,66 +189,33 @@ class Trainer:
             if found is not None and found != getattr(self.config, name):
                 raise ConfigError(f"{name} is {getattr(self.config, name)}, and the data have {found}")
 
-    def _choose_trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that the optimizer moves, by name."""
-        trained = dict(self.model.named_parameters())
-        if self._log_threshold is not None:
-            del trained["threshold"]
-            trained["log_threshold"] = self._log_threshold
-        return trained
-
-    def _build_log_threshold(self) -> nn.Parameter | None:
-        """The logarithm of the thresholds, where that is what the optimizer moves."""
-        if self.config.threshold == "raw":
-            return None
-        return nn.Parameter(self.model.threshold.detach().log())
-
-    def _build_optimizer(self) -> UnitNormAdam:
-        unit = self.config.decoder == "unit"
-        rest = [tensor for name, tensor in self._trained.items() if name != "W_dec"]
-        return UnitNormAdam(
-            [{"params": [self.model.W_dec], "unit_norm": unit}, {"params": rest, "unit_norm": False}],
-            lr=self.config.lr,
-            betas=self.config.betas,
-            eps=self.config.adam_eps,
-        )
-
     def _begin(self) -> Iterator[Pair]:
         raw = self._raw_pairs(0)
         first = list(itertools.islice(raw, self.config.scale_batches))
         if not first:
             raise TrainingError("step 0: the data ended")
-        self.input_scale, self.target_scale = initial.scales(self.config, first)
-        initial.set_firing_rates_(self.model, self.config, self._scaled(first[0])[0])
+        for pair in first:
+            self._check_pair(pair)
+        self.scaling.measure(first)
+        initial.set_firing_rates_(self.model, self.config, self.scaling.apply(first[0])[0])
         return itertools.chain(first, raw)
 
     def _resume(self, path: str) -> Iterator[Pair]:
         state = checkpoints.load(path)
         checkpoints.check_same_run(path, state, self.config.to_json(), self._source.describe())
-        for tensor in self._trained.values():
-            self._optimizer.state[tensor] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(tensor),
-                "exp_avg_sq": torch.zeros_like(tensor),
-            }
+        self._updater.prepare_for_loading()
         checkpoints.check_tensors(path, state, self._tensors())
         with torch.no_grad():
-            for name, current in self._tensors().items():
-                current.copy_(state.tensors[name])
+            for name, tensor in self._tensors().items():
+                tensor.copy_(state.tensors[name])
+        self.scaling.load_values(state.values)
         self.step = state.step
-        self.input_scale = state.values["input_scale"]
-        self.target_scale = state.values["target_scale"]
         self._max_deviation = state.values["max_deviation"]
         return self._raw_pairs(self.step)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that a step changes, by name; not copies."""
-        tensors: dict[str, Tensor] = {name: tensor.detach() for name, tensor in self.model.named_parameters()}
-        for name, tensor in self._trained.items():
-            tensors[name] = tensor.detach()
-            for key, value in self._optimizer.state[tensor].items():
-                tensors[f"adam.{key}.{name}"] = value
-        tensors["silent_steps"] = self._silent_steps
+        tensors = self._updater.tensors() | self.scaling.tensors() | {"silent_steps": self._silent_steps}
         return tensors | {f"meter.{name}": value for name, value in self._meter.state().items()}
 
     def _raw_pairs(self, start: int) -> Iterator[Pair]:
@@ -254,52 +223,49 @@ class Trainer:
         config = self.config
         return iter(self._source.batches(config.batch_size, seed=config.seed, start=start, part=part))
 
-    def _scaled(self, pair: Pair) -> Pair:
-        x, target = (tensor.to(self._device, torch.float32, non_blocking=True) for tensor in pair)
-        return x / self.input_scale, target / self.target_scale
+    def _check_pair(self, pair: Pair) -> None:
+        for name, tensor, width in zip(("inputs", "targets"), pair, ("d_in", "d_out"), strict=True):
+            expected = getattr(self.config, width)
+            if tensor.shape[-1] != expected:
+                found = tensor.shape[-1]
+                raise ArrayError(
+                    f"{name} at step {self.step} must have {width} = {expected}, and have {found}"
+                )
 
     # One step
 
     def _update(self) -> dict[str, float]:
         """One step; returns losses and the gradient's norm."""
-        x, target = self._next_pair()
-        for group in self._optimizer.param_groups:
-            group["lr"] = schedules.learning_rate(self.config, self.step)
+        pair = next(self._pairs, None)
+        if pair is None:
+            raise TrainingError(f"step {self.step}: the data ended; the run has {self.config.steps} steps")
+        self._check_pair(pair)
+        x, target = self.scaling.apply(pair)
         out = self._losses_of(x, target)
         figures = self._loss_figures(out)
         out.total.backward()  # type: ignore[no-untyped-call]
-        distributed.average_gradients_(list(self.model.parameters()))
-        figures["grad_norm"] = self._finish_gradients()
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        if self._log_threshold is not None:
-            with torch.no_grad():
-                self.model.threshold.copy_(self._log_threshold.exp())
-            self.model.threshold.grad = None
+        try:
+            figures["grad_norm"] = self._updater.update(self.step)
+        except NotFiniteError as error:
+            raise self._stopped("the gradient's norm", error.norm, error.where) from None
+        if out.threshold is not None:
+            self._updater.follow(out.threshold, self.config.topk_average if self.step else 0.0)
         fired = distributed.sum_(self._meter.add(out.outputs, target, out.activations))
         self._silent_steps = torch.where(fired > 0, 0, self._silent_steps + 1)
         self._max_deviation = max(self._max_deviation, self._decoder.max_deviation())
         return figures
 
-    def _next_pair(self) -> Pair:
-        pair = next(self._pairs, None)
-        if pair is None:
-            raise TrainingError(f"step {self.step}: the data ended; the run has {self.config.steps} steps")
-        for name, tensor, width in zip(("inputs", "targets"), pair, ("d_in", "d_out"), strict=True):
-            expected = getattr(self.config, width)
-            if tensor.shape[-1] != expected:
-                raise ArrayError(
-                    f"{name} of step {self.step} must have {width} = {expected}, and have {tensor.shape[-1]}"
-                )
-        return self._scaled(pair)
-
     def _losses_of(self, x: Tensor, target: Tensor) -> Losses:
-        coefficient = torch.tensor(
-            schedules.sparsity_coefficient(self.config, self.step), device=self._device
+        config = self.config
+        self.model.cfg.bandwidth = schedules.bandwidth(config, self.step)
+        weights = Weights(
+            torch.tensor(schedules.sparsity_coefficient(config, self.step), device=self._device),
+            torch.tensor(schedules.target_l0(config, self.step), device=self._device),
+            self._silent_steps >= config.dead_after,
         )
-        dead = self._silent_steps >= self.config.dead_after
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.autocast):
-            out: Losses = self._losses(self.model, self.config, x, target, coefficient, dead)
+        topk = schedules.is_topk(config, self.step)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.autocast):
+            out: Losses = self._losses(self.model, config, x, target, weights, topk=topk)
         return out
 
     def _loss_figures(self, out: Losses) -> dict[str, float]:
@@ -307,38 +273,15 @@ class Trainer:
         values = torch.stack([part.detach().float() for part in (out.total, out.error, *out.parts.values())])
         values = distributed.sum_(values) / distributed.world()
         figures = dict(zip(names, values.tolist(), strict=True))
-        if not torch.isfinite(values[0]):
-            self._stop(
-                "the loss",
-                figures["loss"],
-                [name for name in names[1:] if not abs(figures[name]) < float("inf")],
-            )
+        if not math.isfinite(figures["loss"]):
+            where = [name for name in names[1:] if not math.isfinite(figures[name])]
+            raise self._stopped("the loss", figures["loss"], where)
         return figures
 
-    def _finish_gradients(self) -> float:
-        """Checks, and clips; returns the norm of all gradients together before clipping."""
-        if self._log_threshold is not None and self.model.threshold.grad is not None:
-            self._log_threshold.grad = self.model.threshold.grad * self.model.threshold.detach()
-        gradients = {name: tensor.grad for name, tensor in self._trained.items() if tensor.grad is not None}
-        norms = torch.stack([torch.linalg.vector_norm(grad) for grad in gradients.values()])
-        norm = torch.linalg.vector_norm(norms)
-        if not torch.isfinite(norm):
-            bad = [
-                name
-                for name, one in zip(gradients, norms.tolist(), strict=True)
-                if not abs(one) < float("inf")
-            ]
-            self._stop("the gradient's norm", float(norm), bad)
-        limit = self.config.clip_norm
-        if limit is not None and norm > limit:
-            for grad in gradients.values():
-                grad.mul_(limit / norm)
-        return float(norm)
-
-    def _stop(self, what: str, value: float, where: Sequence[str]) -> None:
+    def _stopped(self, what: str, value: float, where: Sequence[str]) -> TrainingError:
         latest = checkpoints.paths(self._checkpoint_dir)
         kept = f"the latest checkpoint is {latest[-1]}" if latest else "there is no checkpoint yet"
-        raise TrainingError(f"step {self.step}: {what} is {value} ({', '.join(where)}); {kept}")
+        return TrainingError(f"step {self.step}: {what} is {value} ({', '.join(where)}); {kept}")
 
     # Metrics
 
@@ -369,6 +312,8 @@ class Trainer:
         if not distributed.is_main():
             return []
         os.makedirs(self._run_dir, exist_ok=True)
+        text = json.dumps(self.config.to_json(), indent=2) + "\n"
+        write_atomically(os.path.join(self._run_dir, "config.json"), text.encode())
         return logs.open_loggers(
             self._run_dir, self._loggers, self.config.to_json(), self.step, self.config.steps
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from unitrow.training.distributed import mean_over_ranks
+from unitrow.training.distributed import gather, mean_over_ranks, world
 
 if TYPE_CHECKING:
     from unitrow.training.config import TrainerConfig
@@ -23,6 +23,7 @@ class Losses(NamedTuple):
         parts: The parts beside the error, with their coefficients.
         activations: f, (batch, d_sae), detached.
         outputs: y, (batch, d_out), detached.
+        threshold: The one that all latents had, where the largest pre-activations were active.
     """
 
     total: Tensor
@@ -30,6 +31,21 @@ class Losses(NamedTuple):
     parts: dict[str, Tensor]
     activations: Tensor
     outputs: Tensor
+    threshold: Tensor | None
+
+
+class Weights(NamedTuple):
+    """What changes from step to step.
+
+    Attributes:
+        sparsity: λ.
+        target_l0: T.
+        dead: Which latents are dead, (d_sae,), bool.
+    """
+
+    sparsity: Tensor
+    target_l0: Tensor
+    dead: Tensor
 
 
 def losses(
@@ -37,8 +53,9 @@ def losses(
     config: TrainerConfig,
     x: Tensor,
     target: Tensor,
-    sparsity_coefficient: float | Tensor,
-    dead: Tensor,
+    weights: Weights,
+    *,
+    topk: bool,
 ) -> Losses:
     """The loss of a batch.
 
@@ -47,15 +64,18 @@ def losses(
         config: The run.
         x: Scaled inputs, (batch, d_in).
         target: Scaled targets, (batch, d_out).
-        sparsity_coefficient: λ at this step.
-        dead: Which latents are dead, (d_sae,), bool.
+        weights: What holds for this step.
+        topk: Whether the largest pre-activations are active, and not those above their thresholds.
     """
     z = model.pre_activations(x)
-    f = model.activate(z)
+    threshold = batch_threshold(z.detach(), config.topk) if topk else None
+    f = model.activate(z) if threshold is None else torch.where(z > threshold, z, 0)
     y = model.decode(f, x).to(target.dtype)
     residual = target - y
     error = residual.square().sum(-1).mean()
-    parts = {"sparsity": sparsity_coefficient * _sparsity(model, config, z, f)}
+    parts = {}
+    if threshold is None:
+        parts["sparsity"] = weights.sparsity * _sparsity(model, config, z, f, weights.target_l0)
     if config.preact_coefficient:
         reach = torch.relu(model.threshold - z) * _row_norms(model, config)
         parts["preact"] = config.preact_coefficient * reach.sum(-1).mean()
@@ -64,20 +84,36 @@ def losses(
         excess = torch.relu(frequency - config.frequency_limit).sum()
         parts["frequency"] = config.frequency_coefficient * excess
     if config.dead_latents != "none":
-        parts["dead"] = config.dead_coefficient * _dead(model, config, z, residual, dead)
+        parts["dead_loss"] = config.dead_coefficient * _dead(model, config, z, residual, weights.dead)
     total = torch.stack([error, *parts.values()]).sum()
-    return Losses(total, error, parts, f.detach(), y.detach())
+    return Losses(total, error, parts, f.detach(), y.detach(), threshold)
 
 
-def _sparsity(model: JumpReLUTranscoder, config: TrainerConfig, z: Tensor, f: Tensor) -> Tensor:
+def batch_threshold(z: Tensor, k: float) -> Tensor:
+    """The threshold, at least 0, above which lie the largest k of each token's pre-activations on average.
+
+    Args:
+        z: This process's pre-activations, (batch, d_sae); counted are those of all processes.
+        k: How many.
+    """
+    count = round(k * len(z) * world())
+    values = z.flatten()
+    if world() > 1:  # whatever is among the largest of all is among the largest of its process
+        values = gather(values.topk(min(count + 1, values.numel())).values)
+    return values.kthvalue(values.numel() - count).values.clamp(min=0)
+
+
+def _sparsity(
+    model: JumpReLUTranscoder, config: TrainerConfig, z: Tensor, f: Tensor, target_l0: Tensor
+) -> Tensor:
     if config.sparsity == "tanh":
         return torch.tanh(config.tanh_scale * f * _row_norms(model, config)).sum(-1).mean()
     l0 = model.step(z).sum(-1)
-    if config.sparsity == "l0" or config.target_l0 is None:
+    if config.sparsity == "l0":
         return l0.mean()
     if config.target_l0_over == "batch":
         l0 = mean_over_ranks(l0.mean())
-    return (2 / config.target_l0) * (l0 - config.target_l0).square().mean()
+    return (2 / target_l0) * (l0 - target_l0).square().mean()
 
 
 def _dead(

@@ -12,8 +12,8 @@ from unitrow.training import distributed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DENSITY_EDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Lower edges of the bins of the density histogram. The first bin holds latents that never fired."""
+DENSITY_EDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""What divides the bins of the density histogram; before the first bin come latents that never fired."""
 
 
 class Meter:
@@ -88,10 +88,8 @@ class Meter:
 
 
 def histogram(density: Tensor) -> list[int]:
-    """How many latents have a density in each bin of `DENSITY_EDGES`."""
-    edges = torch.tensor(DENSITY_EDGES[1:], dtype=density.dtype, device=density.device)
-    bins = torch.where(density == 0, 0, torch.bucketize(density, edges, right=True))
-    # What is below the second edge and not zero belongs to the bin from there on.
-    bins = torch.where((density > 0) & (bins == 0), 1, bins)
-    counts: list[int] = torch.bincount(bins, minlength=len(DENSITY_EDGES)).tolist()
+    """How many latents have density 0, and how many one in each bin that `DENSITY_EDGES` divide."""
+    edges = torch.tensor(DENSITY_EDGES, dtype=density.dtype, device=density.device)
+    bins = torch.where(density == 0, 0, torch.bucketize(density, edges, right=True) + 1)
+    counts: list[int] = torch.bincount(bins, minlength=len(DENSITY_EDGES) + 2).tolist()
     return counts

@@ -15,10 +15,35 @@ def learning_rate(config: TrainerConfig, step: int) -> float:
 
 
 def sparsity_coefficient(config: TrainerConfig, step: int) -> float:
-    """λ at update number `step`."""
-    if step >= config.sparsity_warmup_steps:
-        return config.sparsity_coefficient
-    return config.sparsity_coefficient * step / config.sparsity_warmup_steps
+    """λ at update number `step`; 0 while the largest pre-activations are active."""
+    return config.sparsity_coefficient * _sparsity_warmup(config, step)
+
+
+def target_l0(config: TrainerConfig, step: int) -> float:
+    """T at update number `step`; 0 where there is none."""
+    if config.target_l0 is None:
+        return 0.0
+    start = config.target_l0 if config.target_l0_start is None else config.target_l0_start
+    return start + (config.target_l0 - start) * _sparsity_warmup(config, step)
+
+
+def bandwidth(config: TrainerConfig, step: int) -> float:
+    """Width of the estimators' window at update number `step`."""
+    if config.bandwidth_end is None or config.steps == 1:
+        return config.bandwidth
+    return config.bandwidth * math.pow(config.bandwidth_end / config.bandwidth, step / (config.steps - 1))
+
+
+def is_topk(config: TrainerConfig, step: int) -> bool:
+    """Whether the largest pre-activations are active at update number `step`, whatever the thresholds."""
+    return step < config.topk_steps
+
+
+def _sparsity_warmup(config: TrainerConfig, step: int) -> float:
+    if step < config.topk_steps:
+        return 0.0
+    step -= config.topk_steps
+    return min(1.0, step / config.sparsity_warmup_steps) if config.sparsity_warmup_steps else 1.0
 
 
 def _warmup(config: TrainerConfig, step: int) -> float:

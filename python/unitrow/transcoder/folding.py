@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unitrow.errors import ConfigError
 from unitrow.torch._ops import row_norms, unit_norm_
@@ -46,6 +46,28 @@ class Foldable(nn.Module):
         scale = torch.where(before.isfinite() & (before > 0), before / row_norms(self.W_dec), 1)
         for encoding in (self.W_enc, self.b_enc, self.threshold):
             encoding.mul_(scale)
+
+    @torch.no_grad()
+    def fold_standardization(self, mean: Tensor, deviation: Tensor) -> None:
+        """Turns a transcoder of standardised inputs into one of inputs as they were, in place.
+
+        Args:
+            mean: What training subtracted from the inputs, (d_in,).
+            deviation: What it divided them by then, (d_in,).
+
+        Raises:
+            ConfigError: A deviation is not a positive number.
+        """
+        if not (deviation.isfinite() & (deviation > 0)).all():
+            raise ConfigError("deviation must be positive numbers, and is not everywhere")
+        mean, deviation = mean.double(), deviation.double()
+        encoder = self.W_enc.double() / deviation[:, None]
+        self.b_enc.copy_(self.b_enc.double() - mean @ encoder)
+        self.W_enc.copy_(encoder)
+        if self.W_skip is not None:
+            skip = self.W_skip.double() / deviation
+            self.b_dec.copy_(self.b_dec.double() - skip @ mean)
+            self.W_skip.copy_(skip)
 
     @torch.no_grad()
     def fold_scales(self, input_scale: float, output_scale: float) -> None:

@@ -1,0 +1,126 @@
+"""Training that is killed, and training in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from unitrow.training import ActivationShards, Trainer, TrainerConfig  # noqa: E402
+from unitrow.training import checkpoints as stored  # noqa: E402
+from unitrow.transcoder import JumpReLUTranscoder  # noqa: E402
+
+from .training_data import D_IN, D_OUT, pairs, write_shards  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+HERE = Path(__file__).parent
+
+
+def config(**values):
+    given = {"d_in": D_IN, "d_out": D_OUT, "d_sae": 64, "steps": 20, "batch_size": 32, "log_every": 1}
+    return TrainerConfig.from_recipe("demo", **(given | values))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_shards(tmp_path / "shards", *pairs(900), [500, 400])
+
+
+def last_checkpoint(run_dir):
+    return stored.load(stored.paths(str(run_dir / "checkpoints"))[-1])
+
+
+def run(*command):
+    # The loopback device alone: what else a machine calls its network is no business of a test.
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
+    settings = config(
+        steps=120,
+        checkpoint_every=4,
+        keep_checkpoints=2,
+        dead_latents="aux-k",
+        dead_coefficient=0.03,
+        dead_after=3,
+    )
+    # A child is killed some time after the file of metrics has that many lines: in a step or a checkpoint.
+    chance = random.Random(20)  # noqa: S311
+    kills = [(count, chance.uniform(0, 0.02)) for count in (1, 30, 55, 80, 100)]
+    said = run(
+        HERE / "train_killed.py",
+        folder,
+        tmp_path / "killed",
+        json.dumps(settings.to_json()),
+        json.dumps(kills),
+    )
+    resumed_at = [int(line) for line in said.split()]
+    assert len(resumed_at) == 6
+    assert resumed_at == sorted(resumed_at)
+    assert resumed_at[-1] >= 90
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        Trainer(settings, ActivationShards(folder, bucket_rows=200), tmp_path / "whole").train()
+    finally:
+        torch.set_num_threads(threads)
+    whole, killed = (last_checkpoint(tmp_path / name) for name in ("whole", "killed"))
+    assert whole.step == killed.step == 120
+    assert whole.values == killed.values
+    assert whole.tensors.keys() == killed.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, killed.tensors[name]), name
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 121))
+
+
+def test_two_processes_do_what_one_does(folder, tmp_path):
+    settings = config(
+        target_l0_over="batch",
+        frequency_coefficient=0.1,
+        dead_latents="pre-activation",
+        dead_coefficient=0.01,
+        dead_after=2,
+        initial_l0=16.0,
+        clip_norm=1.0,
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    run(*launch, HERE / "train_rank.py", folder, tmp_path / "two", json.dumps(settings.to_json()))
+    one = Trainer(settings, ActivationShards(folder, bucket_rows=200), tmp_path / "one")
+    one.train()
+    found = last_checkpoint(tmp_path / "two")
+    assert found.values["input_scale"] == pytest.approx(one.scaling.input_scale, rel=1e-12)
+    for name, tensor in one.model.state_dict().items():
+        torch.testing.assert_close(
+            found.tensors[name], tensor, rtol=0, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}"
+        )
+    model = JumpReLUTranscoder.load_from_disk(tmp_path / "two" / "model")
+    torch.testing.assert_close(model.W_dec, one.export().W_dec, rtol=0, atol=2e-5)
+    ours, theirs = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(ours) == len(theirs) == 20
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in ("loss", "fvu", "l0", "sparsity", "frequency", "grad_norm"):
+            assert mine[name] == pytest.approx(other[name], rel=2e-3, abs=1e-6), name
+        assert mine["step"] == other["step"]
+        assert abs(sum(a != b for a, b in zip(mine["density"], other["density"], strict=True))) <= 2
