@@ -92,7 +92,7 @@ def test_parts_of_the_loss(batch, penalty, decoder):
     assert torch.equal(out.activations, f)
 
 
-@pytest.mark.parametrize("sparsity", ["l0", "target-l0"])
+@pytest.mark.parametrize("sparsity", ["l0", "target-l0", "l0-control"])
 def test_the_penalty_moves_thresholds_and_the_encoder_only_if_asked(batch, sparsity):
     for through in (False, True):
         settings = config(sparsity=sparsity, target_l0=2.0, ste_to_input=through)
@@ -126,6 +126,48 @@ def test_dead_latents_are_pulled_and_others_are_not(batch):
         assert (module.W_enc.grad.abs().sum(0) > 0).equal(dead)
         none = losses(module, settings, *batch, weights(), topk=False).parts["dead_loss"]
         assert none.isfinite()
+
+
+def test_controlled_sparsity(batch, tmp_path):
+    settings = config(sparsity="l0-control", target_l0=5.0, control_gain=3.0)
+    module = model(settings)
+    _, f, _ = by_hand(module, *batch)
+    l0 = (f > 0).sum(1).float().mean()
+    part = losses(module, settings, *batch, weights(), topk=False).parts["sparsity"]
+    torch.testing.assert_close(part, 0.7 * torch.relu(1 + 3 * (l0 / 5 - 1)) * l0)
+    settings = config(
+        sparsity="l0-control", target_l0=5.0, sparsity_coefficient=0.5, control_rate=0.1, batch_size=50,
+        log_every=1, topk_steps=2, topk=5.0, bandwidth_of_threshold=0.3,
+    )  # fmt: skip
+    trainer = Trainer(settings, [pairs(500)], tmp_path)
+    assert trainer.train(until=2)["sparsity_coefficient"] == 0
+    threshold = float(trainer.model.threshold.detach().mean())
+    expected = 0.5 * threshold**2
+    for step in range(3, 8):
+        found = trainer.train(until=step)
+        expected *= math.exp(0.1 * (found["l0"] / 5 - 1))
+        assert found["sparsity_coefficient"] == pytest.approx(expected)
+        assert found["bandwidth"] == pytest.approx(0.3 * threshold)
+    resumed = Trainer(settings, [pairs(500)], tmp_path, resume=True)
+    assert resumed.export().cfg.bandwidth == trainer.export().cfg.bandwidth
+
+
+@pytest.mark.parametrize("threshold", ["raw", "log"])
+def test_calibrated_thresholds(tmp_path, threshold):
+    settings = config(
+        steps=5, batch_size=500, target_l0=3.0, sparsity_coefficient=0.01, calibrate_batches=2,
+        threshold=threshold, bandwidth=0.1, threshold_init=0.3, lr=1e-2,
+    )  # fmt: skip
+    data = [pairs(3500)]
+    trainer = Trainer(settings, data, tmp_path / "run")
+    trainer.train(until=4)
+    before = trainer.model.threshold.clone()
+    trainer.train()
+    x, _ = trainer.scaling.apply((data[0][0][2500:], data[0][1][2500:]))
+    assert float((trainer.model.encode(x) > 0).sum() / 1000) == pytest.approx(3.0, abs=0.05)
+    assert (trainer.model.threshold > 1.5 * before).all()
+    again = Trainer(settings, data, tmp_path / "run", resume=True)
+    assert torch.equal(again.model.threshold, trainer.model.threshold)
 
 
 def test_the_largest_of_a_batch():
@@ -243,9 +285,6 @@ def test_meter_over_batches():
     centred = (targets - targets.mean(0)).square().sum()
     assert found["fvu"] == pytest.approx(float((outputs - targets).square().sum() / centred), rel=1e-5)
     assert found["l0"] == pytest.approx(float((f > 0).sum() / 60))
-    other = Meter(D_OUT, D_SAE, torch.device("cpu"))
-    other.load(meter.state())
-    assert other.figures() == found
     meter.reset()
     assert meter.figures() == {}
 

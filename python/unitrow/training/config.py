@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from unitrow.errors import ConfigError
+from unitrow.training.checks import check_fields, check_together
 
 Scaling = Literal["input-rms", "separate", "none"]
 ScaledTo = Literal["unit-square-norm", "unit-rms", "mean-norm-sqrt-width"]
-Sparsity = Literal["l0", "target-l0", "tanh"]
+Sparsity = Literal["l0", "target-l0", "l0-control", "tanh"]
 Over = Literal["token", "batch"]
 Decoder = Literal["unit", "free"]
 Threshold = Literal["raw", "log"]
@@ -76,6 +76,9 @@ class TrainerConfig:
     bandwidth_end: float | None = None
     """Where given, the bandwidth goes from `bandwidth` to this, by a constant factor each step."""
 
+    bandwidth_of_threshold: float | None = None
+    """Where given, the bandwidth is this multiple of the mean threshold at the end of `topk_steps`."""
+
     threshold_init: float = 0.001
     """Initial threshold of every latent."""
 
@@ -139,16 +142,28 @@ class TrainerConfig:
 
     sparsity: Sparsity = "l0"
     """The penalty on activations f: `l0`: λ‖f‖₀; `target-l0`: λ(2/T)(‖f‖₀ − T)² for T = `target_l0`;
-    `tanh`: λ Σ tanh(c |f| ‖W_dec row‖)."""
+    `l0-control`: λ max(0, 1 + g r)‖f‖₀, where r = L0/T − 1 of the batch has no gradient and λ is multiplied
+    by exp(h r) after each step, g = `control_gain`, h = `control_rate`; `tanh`: λ Σ tanh(c |f| ‖W_dec row‖).
+    """
 
     sparsity_coefficient: float = 0.0
-    """λ."""
+    """λ; for `l0-control` the first one, as a multiple of the squared mean threshold."""
+
+    control_gain: float = 3.0
+    """g."""
+
+    control_rate: float = 0.05
+    """h."""
 
     sparsity_warmup_steps: int = 0
     """Steps, after those of `topk_steps`, in which λ rises linearly from 0."""
 
     target_l0: float | None = None
-    """T, for `target-l0`."""
+    """T, for `target-l0` and `l0-control`."""
+
+    calibrate_batches: int = 0
+    """Where not 0, all thresholds are multiplied after the last step by the one factor with which that many
+    further batches have an L0 of `target_l0`."""
 
     target_l0_start: float | None = None
     """Where given, T goes linearly from this to `target_l0` in the steps in which λ rises."""
@@ -248,92 +263,6 @@ class TrainerConfig:
         return {**asdict(self), "betas": list(self.betas)}
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            _check_whole(name, getattr(self, name), 1)
-        for name in ("seed", "lr_warmup_steps", "sparsity_warmup_steps", "topk_steps"):
-            _check_whole(name, getattr(self, name), 0)
-        for name in _POSITIVE:
-            _check_number(name, getattr(self, name), above=True)
-        for name in _NOT_NEGATIVE:
-            _check_number(name, getattr(self, name), above=False)
-        for name in ("initial_l0", "clip_norm", "target_l0", "target_l0_start", "bandwidth_end"):
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name), above=True)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                known = ", ".join(get_args(choices))
-                raise ConfigError(f"{name} must be one of {known}, and is {getattr(self, name)!r}")
-        self.betas = _betas(self.betas)
-        self._check_together()
-
-    def _check_together(self) -> None:
-        if self.tied_init and self.d_in != self.d_out:
-            raise ConfigError(f"tied_init needs d_in = d_out, and they are {self.d_in} and {self.d_out}")
-        if self.sparsity == "target-l0" and self.target_l0 is None:
-            raise ConfigError("target_l0 must be given where sparsity is target-l0")
-        if self.threshold == "log" and self.threshold_init == 0:
-            raise ConfigError("threshold_init must be positive where threshold is log, and is 0")
-        for name in ("lr_decay", "topk_average"):
-            if getattr(self, name) > 1:
-                raise ConfigError(f"{name} must be at most 1, and is {getattr(self, name)}")
-        if self.topk_steps and self.topk >= self.d_sae:
-            raise ConfigError(f"topk must be below d_sae = {self.d_sae}, and is {self.topk}")
-
-
-_COUNTS = (
-    "d_in",
-    "d_out",
-    "d_sae",
-    "steps",
-    "batch_size",
-    "scale_batches",
-    "dead_after",
-    "dead_k",
-    "log_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-)
-_POSITIVE = ("encoder_init_scale", "bandwidth", "threshold_lr_factor", "lr", "tanh_scale", "topk")
-_NOT_NEGATIVE = (
-    "threshold_init",
-    "adam_eps",
-    "lr_warmup_from",
-    "lr_decay",
-    "topk_average",
-    "sparsity_coefficient",
-    "preact_coefficient",
-    "frequency_coefficient",
-    "frequency_limit",
-    "dead_coefficient",
-)
-_CHOICES = {
-    "init": Init,
-    "threshold": Threshold,
-    "decoder": Decoder,
-    "scaling": Scaling,
-    "scaled_to": ScaledTo,
-    "lr_warmup": Shape,
-    "sparsity": Sparsity,
-    "target_l0_over": Over,
-    "dead_latents": Dead,
-}
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, and is {value!r}")
-
-
-def _check_number(name: str, value: object, *, above: bool) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (above and value == 0):  # type: ignore[operator]
-        kind = "a positive number" if above else "0 or a positive number"
-        raise ConfigError(f"{name} must be {kind}, and is {value!r}")
-
-
-def _betas(betas: object) -> tuple[float, float]:
-    if isinstance(betas, (tuple, list)) and len(betas) == 2:
-        first, second = betas
-        if all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
-            return float(first), float(second)
-    raise ConfigError(f"betas must be two numbers from 0 to below 1, and are {betas!r}")
+        check_fields(self)
+        self.betas = (float(self.betas[0]), float(self.betas[1]))
+        check_together(self)

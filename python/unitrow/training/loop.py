@@ -15,15 +15,14 @@ from torch import Tensor
 
 from unitrow.atomic import write_atomically
 from unitrow.errors import ArrayError, ConfigError, TrainingError
-from unitrow.torch._constraint import UnitNorm
-from unitrow.torch._ops import unit_norm_
 from unitrow.training import checkpoints, distributed, initial, logs, schedules
+from unitrow.training.control import Control, threshold_factor
 from unitrow.training.data import Part, as_source
 from unitrow.training.evaluation import evaluate
 from unitrow.training.losses import Losses, Weights, losses
-from unitrow.training.metrics import Meter
 from unitrow.training.page import write_page
 from unitrow.training.scaling import Scaling
+from unitrow.training.telemetry import Telemetry
 from unitrow.training.updating import NotFiniteError, Updater
 
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from unitrow.training.config import TrainerConfig
     from unitrow.training.data import Pair, Source
     from unitrow.transcoder.model import JumpReLUTranscoder
-
-U = 2.0**-24
-"""The unit of norm deviations: half the distance from 1 to the next float32."""
 
 
 class Trainer:
@@ -92,15 +88,13 @@ class Trainer:
         self._check_widths()
         self.model = initial.build(config, dict(metadata or {}), self._device)
         distributed.broadcast_(list(self.model.parameters()))
-        self._decoder = UnitNorm(self.model, "W_dec")
         self._updater = Updater(self.model, config)
+        self._control = Control(config)
         self.scaling = Scaling(config, self._device)
         self._losses = losses
         if config.compile_backend is not None:
             self._losses = torch.compile(losses, backend=config.compile_backend)
-        self._meter = Meter(config.d_out, config.d_sae, self._device)
-        self._silent_steps = torch.zeros(config.d_sae, dtype=torch.int64, device=self._device)
-        self._max_deviation = 0.0
+        self._telemetry = Telemetry(self.model, config, self._device)
         self.step = 0
         found = checkpoints.paths(self._checkpoint_dir)
         if found and not resume:
@@ -126,6 +120,8 @@ class Trainer:
             while self.step < end:
                 figures = self._update()
                 self.step += 1
+                if self.step == self.config.steps:
+                    self._calibrate()
                 if self.step % self.config.log_every == 0 or self.step == end:
                     seconds = time.perf_counter() - started
                     rate = (self.step - from_step) * self.config.batch_size / seconds
@@ -170,7 +166,8 @@ class Trainer:
         if distributed.is_main():
             values = {
                 **self.scaling.values(),
-                "max_deviation": self._max_deviation,
+                **self._control.values(),
+                **self._telemetry.values(),
                 "source": self._source.describe(),
             }
             state = checkpoints.State(self.step, self.config.to_json(), values, self._tensors())
@@ -209,14 +206,15 @@ class Trainer:
             for name, tensor in self._tensors().items():
                 tensor.copy_(state.tensors[name])
         self.scaling.load_values(state.values)
+        self._control.load_values(state.values)
+        self._telemetry.load_values(state.values)
         self.step = state.step
-        self._max_deviation = state.values["max_deviation"]
+        self.model.cfg.bandwidth = self._control.bandwidth_at(max(0, self.step - 1))
         return self._raw_pairs(self.step)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that a step changes, by name; not copies."""
-        tensors = self._updater.tensors() | self.scaling.tensors() | {"silent_steps": self._silent_steps}
-        return tensors | {f"meter.{name}": value for name, value in self._meter.state().items()}
+        return self._updater.tensors() | self.scaling.tensors() | self._telemetry.tensors()
 
     def _raw_pairs(self, start: int) -> Iterator[Pair]:
         part = Part(distributed.rank(), distributed.world())
@@ -236,11 +234,7 @@ class Trainer:
 
     def _update(self) -> dict[str, float]:
         """One step; returns losses and the gradient's norm."""
-        pair = next(self._pairs, None)
-        if pair is None:
-            raise TrainingError(f"step {self.step}: the data ended; the run has {self.config.steps} steps")
-        self._check_pair(pair)
-        x, target = self.scaling.apply(pair)
+        x, target = self._next_pair()
         out = self._losses_of(x, target)
         figures = self._loss_figures(out)
         out.total.backward()  # type: ignore[no-untyped-call]
@@ -250,18 +244,31 @@ class Trainer:
             raise self._stopped("the gradient's norm", error.norm, error.where) from None
         if out.threshold is not None:
             self._updater.follow(out.threshold, self.config.topk_average if self.step else 0.0)
-        fired = distributed.sum_(self._meter.add(out.outputs, target, out.activations))
-        self._silent_steps = torch.where(fired > 0, 0, self._silent_steps + 1)
-        self._max_deviation = max(self._max_deviation, self._decoder.max_deviation())
+        self._control.follow(self.step, self._telemetry.add(out, target))
         return figures
+
+    def _next_pair(self) -> Pair:
+        pair = next(self._pairs, None)
+        if pair is None:
+            raise TrainingError(f"step {self.step}: the data ended; the run has {self.config.steps} steps")
+        self._check_pair(pair)
+        return self.scaling.apply(pair)
+
+    def _calibrate(self) -> None:
+        """Bring L0 to where it is to be, by one factor on all thresholds."""
+        count, l0 = self.config.calibrate_batches, self.config.target_l0
+        if count and l0 is not None:
+            inputs = (self._next_pair()[0] for _ in range(count))
+            self._updater.scale_thresholds(threshold_factor(self.model, inputs, l0))
 
     def _losses_of(self, x: Tensor, target: Tensor) -> Losses:
         config = self.config
-        self.model.cfg.bandwidth = schedules.bandwidth(config, self.step)
+        self._control.begin(self.step, self.model.threshold.detach())
+        self.model.cfg.bandwidth = self._control.bandwidth_at(self.step)
         weights = Weights(
-            torch.tensor(schedules.sparsity_coefficient(config, self.step), device=self._device),
+            torch.tensor(self._control.sparsity_at(self.step), device=self._device),
             torch.tensor(schedules.target_l0(config, self.step), device=self._device),
-            self._silent_steps >= config.dead_after,
+            self._telemetry.dead,
         )
         topk = schedules.is_topk(config, self.step)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.autocast):
@@ -286,27 +293,16 @@ class Trainer:
     # Metrics
 
     def _metrics(self, figures: dict[str, float], rate: float) -> dict[str, Any]:
-        config = self.config
-        counted = self._meter.figures()
-        self._meter.reset()
-        deviation, self._max_deviation = self._max_deviation, 0.0
         return {
             "step": self.step,
-            "tokens": self.step * config.batch_size,
+            "tokens": self.step * self.config.batch_size,
             **figures,
-            **counted,
-            "dead": float((self._silent_steps >= config.dead_after).float().mean()),
-            "max_norm_deviation_u": deviation / U,
-            "rows_beyond_rounding": self._rows_beyond_rounding(),
-            "lr": schedules.learning_rate(config, self.step - 1),
-            "sparsity_coefficient": schedules.sparsity_coefficient(config, self.step - 1),
+            **self._telemetry.take(),
+            "lr": schedules.learning_rate(self.config, self.step - 1),
+            "sparsity_coefficient": self._control.sparsity_at(self.step - 1),
+            "bandwidth": self.model.cfg.bandwidth,
             "tokens_per_second": rate,
         }
-
-    def _rows_beyond_rounding(self) -> int:
-        """Rows whose norm rounding alone does not explain: those that one more projection would change."""
-        rows = self.model.W_dec.detach()
-        return int((unit_norm_(rows.clone()) != rows).any(-1).sum())
 
     def _open_loggers(self) -> list[logs.Logger]:
         if not distributed.is_main():

@@ -111,8 +111,11 @@ def _sparsity(
     l0 = model.step(z).sum(-1)
     if config.sparsity == "l0":
         return l0.mean()
-    if config.target_l0_over == "batch":
+    if config.target_l0_over == "batch" or config.sparsity == "l0-control":
         l0 = mean_over_ranks(l0.mean())
+    if config.sparsity == "l0-control":
+        excess = (l0 / target_l0 - 1).detach()
+        return torch.relu(1 + config.control_gain * excess) * l0
     return (2 / target_l0) * (l0 - target_l0).square().mean()
 
 

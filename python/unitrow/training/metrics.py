@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unitrow.training import distributed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DENSITY_EDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What divides the bins of the density histogram; before the first bin come latents that never fired."""
@@ -78,13 +75,8 @@ class Meter:
             value.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """The sums by name."""
+        """The sums by name; not copies."""
         return dict(self._sums)
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over sums."""
-        for name, value in self._sums.items():
-            value.copy_(state[name])
 
 
 def histogram(density: Tensor) -> list[int]:

@@ -16,7 +16,7 @@ def learning_rate(config: TrainerConfig, step: int) -> float:
 
 def sparsity_coefficient(config: TrainerConfig, step: int) -> float:
     """λ at update number `step`; 0 while the largest pre-activations are active."""
-    return config.sparsity_coefficient * _sparsity_warmup(config, step)
+    return config.sparsity_coefficient * sparsity_warmup(config, step)
 
 
 def target_l0(config: TrainerConfig, step: int) -> float:
@@ -24,7 +24,7 @@ def target_l0(config: TrainerConfig, step: int) -> float:
     if config.target_l0 is None:
         return 0.0
     start = config.target_l0 if config.target_l0_start is None else config.target_l0_start
-    return start + (config.target_l0 - start) * _sparsity_warmup(config, step)
+    return start + (config.target_l0 - start) * sparsity_warmup(config, step)
 
 
 def bandwidth(config: TrainerConfig, step: int) -> float:
@@ -39,7 +39,8 @@ def is_topk(config: TrainerConfig, step: int) -> bool:
     return step < config.topk_steps
 
 
-def _sparsity_warmup(config: TrainerConfig, step: int) -> float:
+def sparsity_warmup(config: TrainerConfig, step: int) -> float:
+    """Factor on λ at update number `step`."""
     if step < config.topk_steps:
         return 0.0
     step -= config.topk_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,6 +75,13 @@ class Updater:
                 self._model.threshold.copy_(self._log_threshold.exp())
             self._model.threshold.grad = None
         return norm
+
+    @torch.no_grad()
+    def scale_thresholds(self, factor: float) -> None:
+        """Multiply all thresholds."""
+        self._model.threshold.mul_(factor)
+        if self._log_threshold is not None:
+            self._log_threshold.add_(math.log(factor))
 
     @torch.no_grad()
     def follow(self, threshold: Tensor, kept: float) -> None:
