@@ -336,3 +336,16 @@ def test_recipes():
     found = config("gemma-scope")
     assert TrainerConfig.from_values(json.loads(json.dumps(found.to_json()))) == found
     assert dataclasses.replace(found, lr=1.0).lr == 1.0
+
+
+def test_learning_rates_of_decoder_and_thresholds(data, tmp_path):
+    def moved(run, **factors):
+        trainer = Trainer(config(**factors), data, tmp_path / run)
+        before = weights(trainer)
+        trainer.train(until=1)
+        return {name: (tensor - before[name]).norm() for name, tensor in trainer.model.state_dict().items()}
+
+    plain = moved("plain")
+    other = moved("other", decoder_lr_factor=0.5, threshold_lr_factor=0.25)
+    ratios = {name: float(other[name] / plain[name]) for name in ("W_enc", "W_dec", "threshold")}
+    assert ratios == pytest.approx({"W_enc": 1, "W_dec": 0.5, "threshold": 0.25}, rel=1e-2)

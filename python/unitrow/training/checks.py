@@ -21,6 +21,7 @@ _ABOVE_ZERO = frozenset(
         "encoder_init_scale",
         "bandwidth",
         "threshold_lr_factor",
+        "decoder_lr_factor",
         "lr",
         "tanh_scale",
         "topk",
@@ -63,7 +64,9 @@ def check_together(config: TrainerConfig) -> None:
         raise ConfigError("bandwidth_end and bandwidth_of_threshold cannot both be given")
     if config.threshold == "log" and config.threshold_init == 0:
         raise ConfigError("threshold_init must be positive where threshold is log, and is 0")
-    if config.topk_steps and config.topk >= config.d_sae:
+    if config.init == "matched" and config.initial_l0 is not None:
+        raise ConfigError("initial_l0 must not be given where init is matched, which chooses b_enc")
+    if (config.topk_steps or config.init == "matched") and config.topk >= config.d_sae:
         raise ConfigError(f"topk must be below d_sae = {config.d_sae}, and is {config.topk}")
 
 

@@ -14,7 +14,7 @@ Sparsity = Literal["l0", "target-l0", "l0-control", "tanh"]
 Over = Literal["token", "batch"]
 Decoder = Literal["unit", "free"]
 Threshold = Literal["raw", "log"]
-Init = Literal["he", "narrow"]
+Init = Literal["he", "narrow", "matched"]
 Dead = Literal["none", "pre-activation", "aux-k"]
 Shape = Literal["cosine", "linear"]
 
@@ -58,7 +58,8 @@ class TrainerConfig:
 
     init: Init = "he"
     """`he`: He-uniform, decoder rows divided by their norms; `narrow`: decoder uniform in ±1/√d_out, encoder
-    uniform in ±(d_in/d_sae)/√d_in."""
+    uniform in ±(d_in/d_sae)/√d_in; `matched`: He-uniform, then decoder, biases and the encoder's scale are
+    fitted to it on the scale batches, with the `topk` largest pre-activations active."""
 
     tied_init: bool = False
     """Whether `W_enc` starts as the decoder transposed (`narrow`: times d_in/d_sae)."""
@@ -87,6 +88,9 @@ class TrainerConfig:
 
     threshold_lr_factor: float = 1.0
     """Factor on the learning rate of the thresholds."""
+
+    decoder_lr_factor: float = 1.0
+    """Factor on the learning rate of `W_dec`."""
 
     ste_to_input: bool = False
     """Whether the estimators' gradient also reaches the encoder."""

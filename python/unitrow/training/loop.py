@@ -20,6 +20,7 @@ from unitrow.training.control import Control, threshold_factor
 from unitrow.training.data import Part, as_source
 from unitrow.training.evaluation import evaluate
 from unitrow.training.losses import Losses, Weights, losses
+from unitrow.training.matched import match_
 from unitrow.training.page import write_page
 from unitrow.training.scaling import Scaling
 from unitrow.training.telemetry import Telemetry
@@ -194,6 +195,8 @@ class Trainer:
         for pair in first:
             self._check_pair(pair)
         self.scaling.measure(first)
+        if self.config.init == "matched":
+            match_(self.model, self.config, [self.scaling.apply(pair) for pair in first])
         initial.set_firing_rates_(self.model, self.config, self.scaling.apply(first[0])[0])
         return itertools.chain(first, raw)
 

@@ -43,7 +43,11 @@ class Updater:
             self.trained["log_threshold"] = self._log_threshold
         last = ("W_dec", "threshold", "log_threshold")
         groups: list[dict[str, Any]] = [
-            {"params": [model.W_dec], "unit_norm": config.decoder == "unit"},
+            {
+                "params": [model.W_dec],
+                "unit_norm": config.decoder == "unit",
+                "lr_factor": config.decoder_lr_factor,
+            },
             {"params": [tensor for name, tensor in self.trained.items() if name not in last]},
             {
                 "params": [self.trained[name] for name in last[1:] if name in self.trained],
