@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from io import FileIO
 from typing import TYPE_CHECKING
 
 from unitrow.errors import FormatError, LayoutError
@@ -58,22 +59,25 @@ class Shard:
     tensors: tuple[Stored, Stored]
     metadata: dict[str, str]
 
-    def read_into(self, tensor: Stored, first: int, buffer: memoryview) -> None:
+    def open(self) -> FileIO:
+        """The file, for `read_into`."""
+        return FileIO(self.path)
+
+    def read_into(self, file: FileIO, tensor: Stored, first: int, buffer: memoryview) -> None:
         """Fill a buffer of whole rows, from row `first` on.
 
         Raises:
-            FormatError: The file is shorter than when it was opened.
+            FormatError: The file is shorter than when its header was read.
         """
         at = tensor.offset + first * tensor.row_bytes
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(at)
-            done = 0
-            while done < len(buffer):
-                count = file.readinto(buffer[done:])
-                if not count:
-                    place = f"{len(buffer)} bytes at byte {at}"
-                    raise wrong(self.path, tensor.name, place, f"{done}: the file was cut", FormatError)
-                done += count
+        file.seek(at)
+        done = 0
+        while done < len(buffer):
+            count = file.readinto(buffer[done:])
+            if not count:
+                place = f"{len(buffer)} bytes at byte {at}"
+                raise wrong(self.path, tensor.name, place, f"{done}: the file was cut", FormatError)
+            done += count
 
 
 def wrong(

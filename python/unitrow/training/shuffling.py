@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,16 @@ from unitrow.training.shards import Shard, open_shards
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
 _BLOCK_BYTES = 1 << 20
 """Neighbouring rows are read together, in pieces of about this size: large for a disk, small for a cache."""
+
+_HELD = [object()]
+_UNUSED = sys.getrefcount(_HELD[0])
+"""The count of references to an object that only a list holds."""
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -106,7 +112,8 @@ class ActivationShards:
 def _read(shard: Shard, which: int, first: int, rows: int) -> torch.Tensor:
     tensor = shard.tensors[which]
     data = torch.empty((rows, tensor.row_bytes), dtype=torch.uint8)
-    shard.read_into(tensor, first, data.numpy().data.cast("B"))
+    with shard.open() as file:
+        shard.read_into(file, tensor, first, data.numpy().data.cast("B"))
     return data.view(_DTYPES[tensor.dtype])
 
 
@@ -147,41 +154,41 @@ class _Order:
                 for first in range(0, shard.rows, rows)
             ]
         )
+        # A bucket ends with a block; of the batches at its ends a process may have all its rows.
+        longest = min(bucket_rows + rows, int(self._blocks[:, 2].sum()))
+        own = min(longest, (longest // batch_size + 2) * self._own)
+        widths = [tensor.row_bytes for tensor in shards[0].tensors]
+        self._memory = [_Memory(own, width) for width in widths]
+        self._read = [np.empty((rows, width), np.uint8) for width in widths]
 
     def batches(self, start: int) -> Iterator[Pair]:
         """This process's part of each batch from number `start` on."""
         epoch, batch = divmod(start, self._batches_per_epoch)
         row = batch * self._batch_size
         held: Pair | None = None
-        # One bucket is read ahead. Files are read here, not by torch's workers: nothing has to be copied
-        # between processes, and reading lets other threads run.
-        with ThreadPoolExecutor(1) as reader:
+        # One bucket is read ahead. Threads do, not processes: reading lets others run, and nothing is copied.
+        with ThreadPoolExecutor(2) as readers:
             plan = self._plan(epoch, row)
             bucket = next(plan)
-            filling = reader.submit(self._fill, bucket)
+            filling = self._start_filling(readers, bucket)
+            at = int(self._mine(bucket)[: row - bucket.first].sum())
             while True:
-                inputs, targets = filling.result()
-                skip = (
-                    int(self._mine(bucket)[: max(0, row - bucket.first)].sum())
-                    if bucket.epoch == epoch
-                    else 0
-                )
-                bucket = next(plan)
-                filling = reader.submit(self._fill, bucket)
-                at = skip
+                inputs, targets = (part.result() for part in filling)
+                filling = self._start_filling(readers, next(plan))
                 if held is not None:
                     at = self._own - len(held[0])
-                    ready = (torch.cat([held[0], inputs[:at]]), torch.cat([held[1], targets[:at]]))
-                    held = None
-                    if len(ready[0]) < self._own:
-                        held = ready
+                    held = torch.cat([held[0], inputs[:at]]), torch.cat([held[1], targets[:at]])
+                    if len(held[0]) < self._own:
                         continue
-                    yield ready
-                for end in range(at + self._own, len(inputs) + 1, self._own):
-                    yield inputs[end - self._own : end], targets[end - self._own : end]
-                    at = end
+                    yield held
+                    held = None
+                for first in range(at, len(inputs) - self._own + 1, self._own):
+                    at = first + self._own
+                    yield inputs[first:at], targets[first:at]
                 if at < len(inputs):
-                    held = inputs[at:], targets[at:]
+                    # Copies, so that the buckets' memory is free for the next but one.
+                    held = inputs[at:].clone(), targets[at:].clone()
+                at = 0
 
     def _plan(self, epoch: int, row: int) -> Iterator[_Bucket]:
         """Buckets without end, from the one on that holds row `row` of the epoch."""
@@ -194,7 +201,9 @@ class _Order:
             for number, cut in enumerate(cuts.tolist()):
                 end = int(ends[cut - 1])
                 if row < end:
-                    yield _Bucket(epoch, number, first, blocks[begin:cut])
+                    part = blocks[begin:cut]
+                    in_order = part[np.lexsort((part[:, 1], part[:, 0]))]  # a disk's order; rows are shuffled
+                    yield _Bucket(epoch, number, first, in_order)
                 first, begin = end, cut
             epoch, row = epoch + 1, 0
 
@@ -205,27 +214,47 @@ class _Order:
         mine: NDArray[np.bool_] = (batch < self._batches_per_epoch) & (within // self._own == self._part.rank)
         return mine
 
-    def _fill(self, bucket: _Bucket) -> Pair:
+    def _start_filling(self, readers: ThreadPoolExecutor, bucket: _Bucket) -> list[Future[torch.Tensor]]:
         """Read a bucket; each row goes straight to its place in the shuffled order."""
         mine = self._mine(bucket)
         place = np.random.default_rng([self._seed, bucket.epoch, bucket.number + 1]).permutation(len(mine))
         slots = np.where(mine, np.cumsum(mine) - 1, -1)[place]
-        inputs, targets = (self._fill_one(bucket, which, slots, int(mine.sum())) for which in range(2))
-        return inputs, targets
+        rows = int(mine.sum())
+        return [readers.submit(self._fill, bucket, which, slots, rows) for which in range(2)]
 
-    def _fill_one(self, bucket: _Bucket, which: int, slots: NDArray[np.int64], rows: int) -> torch.Tensor:
+    def _fill(self, bucket: _Bucket, which: int, slots: NDArray[np.int64], rows: int) -> torch.Tensor:
         tensor = self._shards[0].tensors[which]
-        filled = np.empty((rows, tensor.row_bytes), np.uint8)
-        block = np.empty((int(bucket.blocks[:, 2].max()), tensor.row_bytes), np.uint8)
-        at = 0
-        for number, first, count in bucket.blocks.tolist():
+        row = f"V{tensor.row_bytes}"  # one element, which is copied whole
+        filled, block = self._memory[which].take(rows), self._read[which]
+        to, read = filled.view(row)[:, 0], block.view(row)[:, 0]
+        begin = 0
+        for number in np.unique(bucket.blocks[:, 0]).tolist():
             shard = self._shards[number]
-            shard.read_into(shard.tensors[which], first, block[:count].data.cast("B"))
-            to = slots[at : at + count]
-            kept = to >= 0
-            if kept.all():
-                filled[to] = block[:count]
-            else:
-                filled[to[kept]] = block[:count][kept]
-            at += count
+            with shard.open() as file:
+                for _, first, count in bucket.blocks[bucket.blocks[:, 0] == number].tolist():
+                    shard.read_into(file, shard.tensors[which], first, block[:count].data.cast("B"))
+                    slot = slots[begin : begin + count]
+                    kept = slot >= 0
+                    if kept.all():
+                        to[slot] = read[:count]
+                    else:
+                        to[slot[kept]] = read[:count][kept]
+                    begin += count
         return torch.from_numpy(filled).view(_DTYPES[tensor.dtype])
+
+
+class _Memory:
+    """Arrays of rows, used again when no batch looks at them: touching new memory is slower than reading."""
+
+    def __init__(self, rows: int, row_bytes: int) -> None:
+        self._shape = (rows, row_bytes)
+        self._arrays: list[NDArray[np.uint8]] = []
+
+    def take(self, rows: int) -> NDArray[np.uint8]:
+        """An array of so many rows, at most as many as were announced; its contents are anything."""
+        for place in range(len(self._arrays)):
+            # A view holds its array, and a tensor the view that it was made from.
+            if sys.getrefcount(self._arrays[place]) == _UNUSED:
+                return self._arrays[place][:rows]
+        self._arrays.append(np.empty(self._shape, np.uint8))
+        return self._arrays[-1][:rows]
