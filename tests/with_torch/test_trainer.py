@@ -25,7 +25,9 @@ D_SAE = 64
 
 def config(recipe="demo", **values):
     given = {"d_in": D_IN, "d_out": D_OUT, "d_sae": D_SAE, "steps": 40, "batch_size": 32, "log_every": 10}
-    if recipe != "demo":
+    if recipe == "demo":
+        given |= {"topk": 8.0, "topk_steps": 5, "target_l0": 8.0}
+    else:
         given |= {"sparsity_coefficient": 0.01, "sparsity_warmup_steps": 5}
     if recipe == "gemma-scope-2":
         given |= {"target_l0": 8.0}
@@ -83,10 +85,10 @@ def test_rows_are_unit_after_every_step_and_on_export(recipe, data, tmp_path):
 def test_the_export_computes_on_raw_activations_what_was_trained(recipe, data, tmp_path):
     trainer = Trainer(config(recipe, skip=True), data, tmp_path)
     trainer.train()
-    x, _ = pairs(200, seed=5)
+    x, y = pairs(200, seed=5)
     exported = trainer.export()
     with torch.no_grad():
-        scaled = trainer.model(x / trainer.scaling.input_scale) * trainer.scaling.target_scale
+        scaled = trainer.model(trainer.scaling.apply((x, y))[0]) * trainer.scaling.target_scale
         found = exported(x)
     off = (scaled - found).abs().amax(1) > 1e-4 * scaled.abs().max()
     assert off.float().mean() < 0.02  # but for latents at their thresholds
@@ -117,7 +119,8 @@ def test_scales(data, tmp_path):
             ),
         ]
     ):
-        trainer = Trainer(config(batch_size=125, **fields), data, tmp_path / str(number))
+        plain = config(batch_size=125, standardize_inputs=False, **fields)
+        trainer = Trainer(plain, data, tmp_path / str(number))
         assert (trainer.scaling.input_scale, trainer.scaling.target_scale) == pytest.approx(
             tuple(map(float, wanted)), rel=1e-6
         )
@@ -247,7 +250,7 @@ def test_activations_without_scale(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"lr": 1e-3}, "lr is 0.001, and .* was trained with 0.002"),
+        ({"lr": 1e-3}, "lr is 0.001, and .* was trained with 0.008"),
         ({"d_sae": 32}, "d_sae is 32"),
         ({"skip": True}, "skip is True"),
         ({"betas": (0.9, 0.999)}, "betas is"),
@@ -345,7 +348,7 @@ def test_learning_rates_of_decoder_and_thresholds(data, tmp_path):
         trainer.train(until=1)
         return {name: (tensor - before[name]).norm() for name, tensor in trainer.model.state_dict().items()}
 
-    plain = moved("plain")
-    other = moved("other", decoder_lr_factor=0.5, threshold_lr_factor=0.25)
+    plain = moved("plain", topk_steps=0, decoder_lr_factor=1.0)
+    other = moved("other", topk_steps=0, decoder_lr_factor=0.5, threshold_lr_factor=0.25)
     ratios = {name: float(other[name] / plain[name]) for name in ("W_enc", "W_dec", "threshold")}
     assert ratios == pytest.approx({"W_enc": 1, "W_dec": 0.5, "threshold": 0.25}, rel=1e-2)

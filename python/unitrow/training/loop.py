@@ -203,7 +203,6 @@ class Trainer:
     def _resume(self, path: str) -> Iterator[Pair]:
         state = checkpoints.load(path)
         checkpoints.check_same_run(path, state, self.config.to_json(), self._source.describe())
-        self._updater.prepare_for_loading()
         checkpoints.check_tensors(path, state, self._tensors())
         with torch.no_grad():
             for name, tensor in self._tensors().items():

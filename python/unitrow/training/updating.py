@@ -56,6 +56,13 @@ class Updater:
         ]
         groups = [{"unit_norm": False, "lr_factor": 1.0, **group} for group in groups]
         self._optimizer = UnitNormAdam(groups, lr=config.lr, betas=config.betas, eps=config.adam_eps)
+        # At once, for `tensors` to name: thresholds may have no gradient for a while.
+        for tensor in self.trained.values():
+            self._optimizer.state[tensor] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(tensor),
+                "exp_avg_sq": torch.zeros_like(tensor),
+            }
 
     def update(self, step: int) -> float:
         """Average gradients over processes, clip them, and update the parameters.
@@ -94,15 +101,6 @@ class Updater:
         thresholds.lerp_(threshold.to(thresholds.dtype), 1 - kept)
         if self._log_threshold is not None:
             self._log_threshold.copy_(thresholds.clamp(min=torch.finfo(thresholds.dtype).tiny).log())
-
-    def prepare_for_loading(self) -> None:
-        """Make the moments that a first step would make, for `tensors` to name."""
-        for tensor in self.trained.values():
-            self._optimizer.state[tensor] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(tensor),
-                "exp_avg_sq": torch.zeros_like(tensor),
-            }
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moments by name; not copies."""
