@@ -1,15 +1,18 @@
 //! Headers and scans of many files, as plain Python values.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use unitrow_audit::digest::Algorithm;
 use unitrow_audit::header::{FileHeader, read_headers as read_all};
-use unitrow_audit::scan::{Decoder, FileScan, Judged, Task, scan as scan_all};
+use unitrow_audit::scan::{Decoder, FileScan, Io, Judged, Task, scan as scan_all};
 use unitrow_audit::watch::Watch;
 use unitrow_norms::Pool;
 use unitrow_tensors::{Defect, Tensor};
@@ -38,6 +41,13 @@ impl PyFileHeader {
     #[getter]
     fn size(&self) -> u64 {
         self.header.table.as_ref().map_or(0, |table| table.file_len)
+    }
+
+    /// Which state of which file this was: device, inode, size in bytes, and the times of the last change of content
+    /// and inode in nanoseconds; `None` if it could not be opened.
+    #[getter]
+    fn identity(&self) -> Option<(u64, u64, u64, i128, i128)> {
+        self.header.identity.map(|one| (one.dev, one.ino, one.size, one.mtime_ns, one.ctime_ns))
     }
 
     /// What the bytes are: `safetensors`, `npz`, `npy`, `torch-zip` or `unknown`.
@@ -92,39 +102,69 @@ pub(crate) fn read_headers(
     paths: Vec<PathBuf>,
     jobs: Option<usize>,
 ) -> PyResult<Vec<PyFileHeader>> {
-    let headers = watched(py, jobs, None, |pool, _| read_all(&paths, pool))?;
+    let mut headers = Vec::new();
+    let work = |pool: &Pool, _: &Watch, sender: &Sender<_>| drop(sender.send(read_all(&paths, pool)));
+    watched(py, jobs, None, work, |read| {
+        headers = read;
+        Ok(())
+    })?;
     Ok(headers.into_iter().map(|header| PyFileHeader { header }).collect())
 }
 
-/// One file to scan: its header, `(tensor index, axis to reduce, row limit)` of its decoders, and whether the
-/// values of all tensors are looked at.
-type PyTask<'py> = (Bound<'py, PyFileHeader>, Vec<(usize, usize, Option<usize>)>, bool);
+/// One file to scan: its header, `(tensor index, axis to reduce, row limit)` of its decoders, whether the values of all
+/// tensors are looked at, and the name of the digest that is wanted.
+type PyTask<'py> = (Bound<'py, PyFileHeader>, Vec<(usize, usize, Option<usize>)>, bool, Option<String>);
 
 /// Scan files whose headers were read.
 ///
-/// Returns one dictionary per task: `findings`, `values` by tensor name, and for each decoder its figures or the
-/// reason why there are none. `progress` is called with the number of bytes done, about ten times a second.
+/// Returns one dictionary per task: `findings`, `values` by tensor name, for each decoder its figures or the reason why
+/// there are none, and `digests`. `progress` is called with the number of bytes done, about ten times a second;
+/// `finished` with the place of a task and its dictionary, as soon as that is there. `mapped`: files are mapped, which a
+/// file that is cut meanwhile can end with a signal.
 #[pyfunction]
-#[pyo3(signature = (tasks, jobs=None, progress=None))]
+#[pyo3(signature = (tasks, jobs=None, progress=None, finished=None, mapped=false))]
 pub(crate) fn scan<'py>(
     py: Python<'py>,
     tasks: Vec<PyTask<'py>>,
     jobs: Option<usize>,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Vec<Bound<'py, PyDict>>> {
-    let plan: Vec<Task<'_>> = tasks
-        .iter()
-        .map(|(header, decoders, values)| Task {
-            header: &header.get().header,
-            decoders: decoders
-                .iter()
-                .map(|&(tensor, reduce_axis, max_rows)| Decoder { tensor, reduce_axis, max_rows })
-                .collect(),
-            values: *values,
-        })
-        .collect();
-    let scans = watched(py, jobs, progress, |pool, watch| scan_all(&plan, pool, watch))?;
-    tasks.iter().zip(scans).map(|((header, ..), scan)| file_scan(py, header.get(), scan)).collect()
+    finished: Option<&Bound<'py, PyAny>>,
+    mapped: bool,
+) -> PyResult<Vec<Option<Bound<'py, PyDict>>>> {
+    let plan = tasks.iter().map(task).collect::<PyResult<Vec<_>>>()?;
+    let io = if mapped { Io::Map } else { Io::Read };
+    let mut scans = vec![None; tasks.len()];
+    let work = |pool: &Pool, watch: &Watch, sender: &Sender<_>| {
+        // Nobody listens any more once a signal has raised.
+        scan_all(&plan, io, pool, watch, |index, scan| drop(sender.send((index, scan))));
+    };
+    watched(py, jobs, progress, work, |(index, scan)| {
+        let scan = file_scan(py, tasks[index].0.get(), scan)?;
+        if let Some(finished) = finished {
+            finished.call1((index, &scan))?;
+        }
+        scans[index] = Some(scan);
+        Ok(())
+    })?;
+    Ok(scans)
+}
+
+fn task<'a>((header, decoders, values, hash): &'a PyTask<'_>) -> PyResult<Task<'a>> {
+    let algorithm = |name: &String| {
+        Algorithm::from_name(name)
+            .ok_or_else(|| PyValueError::new_err(format!("no algorithm is called {name:?}")))
+    };
+    let decoder = |&(tensor, reduce_axis, max_rows): &(usize, usize, Option<usize>)| Decoder {
+        tensor,
+        reduce_axis,
+        max_rows,
+    };
+    Ok(Task {
+        header: &header.get().header,
+        decoders: decoders.iter().map(decoder).collect(),
+        values: *values,
+        hash: hash.as_ref().map(algorithm).transpose()?,
+    })
 }
 
 /// Threads that this process may use: its affinity mask, its cgroup, or `UNITROW_NUM_THREADS`.
@@ -133,44 +173,51 @@ pub(crate) fn available_threads() -> usize {
     Pool::global().threads()
 }
 
-/// Run `work` without the GIL, on `jobs` threads or on as many as this process may use.
+/// Run `work` without the GIL, on `jobs` threads or on as many as this process may use, and give what it sends to `take`.
 ///
 /// Waits for it with open ears: `progress` is called with the bytes done every so often, and a signal (Ctrl-C) or an
-/// exception from `progress` ends the work early.
+/// exception from `progress` or `take` ends the work early.
 fn watched<T: Send>(
     py: Python<'_>,
     jobs: Option<usize>,
     progress: Option<&Bound<'_, PyAny>>,
-    work: impl FnOnce(&Pool, &Watch) -> T + Send,
-) -> PyResult<T> {
+    work: impl FnOnce(&Pool, &Watch, &Sender<T>) + Send,
+    mut take: impl FnMut(T) -> PyResult<()>,
+) -> PyResult<()> {
     let watch = Watch::default();
-    let done = Mutex::new(None);
-    let ready = Condvar::new();
-    let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    let mut reported = Instant::now();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let result = panic::catch_unwind(AssertUnwindSafe(|| match jobs {
-                None => Ok(work(Pool::global(), &watch)),
-                Some(threads) => Pool::new(threads).map(|pool| work(&pool, &watch)),
-            }));
-            *lock() = Some(result);
-            ready.notify_one();
+        let worker = scope.spawn(|| {
+            let sender = sender;
+            let own = jobs.map(Pool::new).transpose()?;
+            work(own.as_ref().unwrap_or_else(|| Pool::global()), &watch, &sender);
+            Ok(())
         });
         loop {
-            let result = py.detach(|| {
-                let waited = ready.wait_timeout_while(lock(), PATIENCE, |done| done.is_none());
-                waited.unwrap_or_else(PoisonError::into_inner).0.take()
-            });
-            match result {
-                Some(Ok(result)) => return result.map_err(|error| error.to_py_err(py)),
-                Some(Err(panic)) => panic::resume_unwind(panic),
-                None => {}
-            }
-            let report = || progress.map_or(Ok(()), |call| call.call1((watch.bytes_done(),)).map(drop));
-            if let Err(error) = py.check_signals().and_then(|()| report()) {
+            let result =
+                py.detach(|| receiver.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(PATIENCE));
+            let outcome = match result {
+                Ok(result) => take(result),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut report = || {
+                if reported.elapsed() < PATIENCE {
+                    return Ok(());
+                }
+                reported = Instant::now();
+                progress.map_or(Ok(()), |call| call.call1((watch.bytes_done(),)).map(drop))
+            };
+            if let Err(error) = outcome.and_then(|()| py.check_signals()).and_then(|()| report()) {
                 watch.cancel();
                 return Err(error); // the scope waits for the worker, which stops at its next block
             }
+        }
+        match py.detach(|| worker.join()) {
+            Ok(outcome) => outcome.map_err(|error: unitrow_norms::Error| error.to_py_err(py)),
+            Err(panic) => panic::resume_unwind(panic),
         }
     })
 }
@@ -198,6 +245,11 @@ fn file_scan<'py>(py: Python<'py>, header: &PyFileHeader, scan: FileScan) -> PyR
     result.set_item("findings", findings(py, &scan.defects)?)?;
     result.set_item("values", values)?;
     result.set_item("decoders", decoders)?;
+    let digests = PyDict::new(py);
+    if let Some((algorithm, hex)) = scan.digest {
+        digests.set_item(algorithm.name(), hex)?;
+    }
+    result.set_item("digests", digests)?;
     Ok(result)
 }
 

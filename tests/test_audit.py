@@ -277,7 +277,7 @@ def test_a_file_that_changes_after_its_header_was_read_is_unreadable(tmp_path, m
     path = write_saelens(tmp_path, unit_rows(256, 48)) / "sae_weights.safetensors"
     headers = _native.read_headers([path])
     meddle(path)
-    (scan,) = _native.scan([(headers[0], [(0, 1, None)], True)])
+    (scan,) = _native.scan([(headers[0], [(0, 1, None)], True, None)])
     assert [(f["code"], f["severity"]) for f in scan["findings"]] == [("FS_CHANGED", "unreadable")]
     assert isinstance(scan["decoders"][0], str)
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unitrow._native import __version__
-from unitrow.errors import FormatError, IntegrityError, LayoutError, UnitrowError
+from unitrow.errors import FormatError, IntegrityError, JournalError, LayoutError, UnitrowError
 
 if TYPE_CHECKING:
     from unitrow.arrays import normalize_rows_, remove_parallel_, row_norms
@@ -29,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "FormatError",
     "IntegrityError",
+    "JournalError",
     "LayoutError",
     "UnitrowError",
     "__version__",

@@ -14,6 +14,7 @@ class FileScan(TypedDict):
     findings: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
     decoders: list[Any]
+    digests: dict[str, str]
 
 @final
 class FileHeader:
@@ -21,6 +22,8 @@ class FileHeader:
     def path(self) -> str: ...
     @property
     def size(self) -> int: ...
+    @property
+    def identity(self) -> tuple[int, int, int, int, int] | None: ...
     @property
     def container(self) -> str: ...
     @property
@@ -62,9 +65,11 @@ def decoder_stats(
 def codes() -> list[tuple[str, str]]: ...
 def read_headers(paths: Sequence[str | PathLike[str]], jobs: int | None = None) -> list[FileHeader]: ...
 def scan(
-    tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool]],
+    tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool, str | None]],
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
+    finished: Callable[[int, FileScan], None] | None = None,
+    mapped: bool = False,
 ) -> list[FileScan]: ...
 def write_npz(
     path: str | PathLike[str], tensors: Sequence[tuple[str, str, Sequence[int], bytes]]

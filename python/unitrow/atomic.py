@@ -32,3 +32,14 @@ def write_atomically(path: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    sync_folder(directory)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder outlast a machine that stops."""
+    with contextlib.suppress(OSError):  # some file systems cannot; the file itself is whole all the same
+        folder = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,16 +12,21 @@ from typing import TYPE_CHECKING, Any, get_args
 from unitrow import _native, explain
 from unitrow.checkpoint import Scanned, to_checkpoint
 from unitrow.discover import FoundFolder, Unlisted, find
+from unitrow.errors import JournalError
 from unitrow.findings import Expect, FailOn, Finding, wanted
+from unitrow.journal import Journal
 from unitrow.plan import Plan, plan_folder
 from unitrow.report import AuditReport
+from unitrow.scanning import Hash, Io, Scanner
 from unitrow.verdict import needs_other_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from unitrow._native import FileHeader
     from unitrow.layouts.model import Decoder
+    from unitrow.scanning import Task
     from unitrow.verdict import Stats
 
 _BATCH_FILES = 4096
@@ -41,6 +47,9 @@ def audit(
     expect: Expect = "auto",
     fail_on: FailOn = "fail",
     jobs: int | None = None,
+    hash: Hash = "none",  # noqa: A002  (the option's name on the command line too)
+    io: Io = "auto",
+    resume: str | os.PathLike[str] | None = None,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     run_info: bool = True,
@@ -56,6 +65,11 @@ def audit(
             rows, `any` asks nothing of them.
         fail_on: The severity from which `AuditReport.exit_code` is 1: `fail`, `warn` or `never`.
         jobs: Threads; by default as many as this process may use.
+        hash: The digest of every file that is computed from the same read: `none`, `sha256` or `blake3`.
+        io: `read` reads into buffers, which survives whatever happens to a file; `mmap` maps, in a process of
+            its own, and reads what ends that one; `auto` is `read`.
+        resume: A journal, made when missing and continued when there: files that it knows, and that did not
+            change since, are not read again. The report is that of a run without it.
         select: Report only findings whose code starts with one of these.
         ignore: Leave out findings whose code starts with one of these.
         run_info: Whether the report says how the run went. Without it, equal input gives equal bytes.
@@ -63,11 +77,15 @@ def audit(
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: `expect`, `fail_on`, `jobs`, `select` or `ignore` is none of what they may be.
+        JournalError: The journal is none, or of another audit, or cannot be written, or lies in a folder that
+            is audited.
+        ValueError: One of the other arguments is none of what it may be.
     """
     for name, value, allowed in (
         ("expect", expect, get_args(Expect)),
         ("fail_on", fail_on, get_args(FailOn)),
+        ("hash", hash, get_args(Hash)),
+        ("io", io, get_args(Io)),
     ):
         if value not in allowed:
             msg = f"expected {name} to be one of {', '.join(allowed)}, found {value!r}"
@@ -80,9 +98,11 @@ def audit(
     names = [os.fsdecode(path) for path in paths]
     folders, unlisted = find(names)
     rows: list[tuple[dict[str, Any], int]] = [_unlisted(one) for one in unlisted]
-    for batch in _batches(folders):
-        before = sum(size for _, size in rows)
-        rows += _audit_batch(batch, expect, jobs, _Progress(progress, before))
+    with _journal(resume, names, hash) as journal:
+        scan = Scanner(hash, io, jobs, journal)
+        for batch in _batches(folders):
+            before = sum(size for _, size in rows)
+            rows += _audit_batch(batch, expect, scan, _Progress(progress, before))
     for one, _ in rows:
         one["findings"] = [found for found in one["findings"] if wanted(found["code"], select, ignore)]
     checkpoints = sorted((one for one, _ in rows), key=lambda one: (one["root"], one["path"]))
@@ -95,6 +115,20 @@ def audit(
         fail_on=fail_on,
         file_roots=frozenset(folder.root for folder in folders if folder.explicit),
     )
+
+
+def _journal(
+    path: str | os.PathLike[str] | None, audited: Sequence[str], digest: Hash
+) -> AbstractContextManager[Journal | None]:
+    """The journal, if one is wanted. What is audited is never written to, so it must lie elsewhere."""
+    if path is None:
+        return nullcontext()
+    place = os.path.realpath(os.fsdecode(path))
+    for root in map(os.path.realpath, audited):
+        if os.path.commonpath([root, place]) == root:
+            what = "it is audited itself" if root == place else f"it lies in {root}, which is audited"
+            raise JournalError(f"cannot use the journal {os.fsdecode(path)}: {what}; put it elsewhere")
+    return Journal(os.fsdecode(path), {"hash": digest})
 
 
 def _known(codes: Sequence[str]) -> tuple[str, ...]:
@@ -137,44 +171,47 @@ class _Progress:
 
 
 def _audit_batch(
-    folders: list[FoundFolder], expect: Expect, jobs: int | None, progress: _Progress
+    folders: list[FoundFolder], expect: Expect, scan: Scanner, progress: _Progress
 ) -> list[tuple[dict[str, Any], int]]:
     paths = [os.path.join(folder.directory, name) for folder in folders for name in folder.files]
-    headers = iter(_native.read_headers(paths, jobs))
+    headers = iter(_native.read_headers(paths, scan.jobs))
     plans: list[Plan] = []
     for folder in folders:
         plans += plan_folder(folder, [next(headers) for _ in folder.files], expect)
     sizes = [sum(header.size for header in plan.headers.values()) for plan in plans]
     progress.total = sum(sizes)
-    scanned = _scan(plans, jobs, progress)
-    _judge_other_axes(plans, scanned, jobs)
+    scanned = _scan_all(plans, scan, progress)
+    _judge_other_axes(plans, scanned, scan)
     return [
         (to_checkpoint(plan, found, expect), size)
         for plan, found, size in zip(plans, scanned, sizes, strict=True)
     ]
 
 
-def _scan(plans: list[Plan], jobs: int | None, progress: _Progress) -> list[Scanned]:
-    """Scan every sound checkpoint once: values of all tensors, rows of the decoders."""
-    tasks, owners = [], []
+def _scan_all(plans: list[Plan], scan: Scanner, progress: _Progress) -> list[Scanned]:
+    """Scan every sound checkpoint once: values of all tensors, rows of the decoders; digest every file."""
+    tasks: list[Task] = []
+    owners = []
     results = [Scanned() for _ in plans]
+    digest = scan.digest
     for plan, result in zip(plans, results, strict=True):
-        if not plan.sound or plan.match is None:
-            continue
+        sound = plan.sound and plan.match is not None
+        decoders = plan.match.decoders if sound and plan.match else ()
         for file, header in plan.headers.items():
             wanted_here = []
-            for place, decoder in enumerate(plan.match.decoders):
+            for place, decoder in enumerate(decoders):
                 tensor = plan.tensor(file, decoder.tensor) if decoder.file == file else None
                 if tensor is not None and decoder.reduce_axis is not None:
                     wanted_here.append((place, (tensor[0], decoder.reduce_axis, None)))
-            tasks.append((header, [request for _, request in wanted_here], True))
-            owners.append((result, file, [place for place, _ in wanted_here]))
-    for (result, file, places), scan in zip(owners, _native.scan(tasks, jobs, progress), strict=True):
-        result.add(file, places, scan)
+            if sound or digest:
+                tasks.append((header, [request for _, request in wanted_here], sound, digest))
+                owners.append((result, file, [place for place, _ in wanted_here]))
+    for (result, file, places), found in zip(owners, scan(tasks, progress), strict=True):
+        result.add(file, places, found)
     return results
 
 
-def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | None) -> None:
+def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], scan: Scanner) -> None:
     """Measure the other axis of decoders whose rows are not unit; first a few rows, then all if those are."""
     candidates = []
     for plan, result in zip(plans, scanned, strict=True):
@@ -184,8 +221,8 @@ def _judge_other_axes(plans: list[Plan], scanned: list[Scanned], jobs: int | Non
             if decoder and tensor and decoder.latent_axis is not None and needs_other_axis(stats):
                 header = plan.headers[decoder.file]
                 candidates.append(_OtherAxis(result, place, decoder, header, tensor[0], decoder.latent_axis))
-    close = [one for one, stats in _measured(candidates, _PROBE_ROWS, jobs) if _is_near_unit(stats)]
-    for one, stats in _measured(close, None, jobs):
+    close = [one for one, stats in _measured(candidates, _PROBE_ROWS, scan) if _is_near_unit(stats)]
+    for one, stats in _measured(close, None, scan):
         one.result.other_axis[one.place] = stats
 
 
@@ -202,14 +239,16 @@ class _OtherAxis:
 
 
 def _measured(
-    candidates: list[_OtherAxis], rows: int | None, jobs: int | None
+    candidates: list[_OtherAxis], rows: int | None, scan: Scanner
 ) -> Iterator[tuple[_OtherAxis, Stats]]:
     """Candidates with their figures over the other axis; without those that could not be measured."""
     by_file = [list(group) for _, group in groupby(candidates, key=lambda one: id(one.header))]
-    tasks = [(group[0].header, [(one.tensor, one.axis, rows) for one in group], False) for group in by_file]
-    for group, scan in zip(by_file, _native.scan(tasks, jobs), strict=True):
-        group[0].result.findings += [(group[0].decoder.file, found) for found in scan["findings"]]
-        for one, stats in zip(group, scan["decoders"], strict=True):
+    tasks: list[Task] = [
+        (group[0].header, [(one.tensor, one.axis, rows) for one in group], False, None) for group in by_file
+    ]
+    for group, found in zip(by_file, scan(tasks), strict=True):
+        group[0].result.findings += [(group[0].decoder.file, finding) for finding in found["findings"]]
+        for one, stats in zip(group, found["decoders"], strict=True):
             if not isinstance(stats, str):
                 yield one, stats
 

@@ -53,6 +53,7 @@ class Scanned:
         other_axis: Statistics over the other axis, for decoders whose rows are not unit.
         values: Smallest and largest value and counts, by (file, tensor).
         findings: Findings by file, as the Rust side gives them.
+        digests: Hexadecimal digests by file and algorithm.
     """
 
     stats: dict[int, Stats] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Scanned:
     other_axis: dict[int, Stats] = field(default_factory=dict)
     values: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     findings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, file: str, places: list[int], scan: FileScan) -> None:
         """Add one file's scan; `places` are those of its decoders in the match."""
@@ -71,6 +73,8 @@ class Scanned:
         for name, values in scan["values"].items():
             self.values[file, name] = values
         self.findings += [(file, found) for found in scan["findings"]]
+        if scan["digests"]:
+            self.digests[file] = scan["digests"]
 
 
 def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
         "decoders": decoders,
         "history": deciding.history,
         "findings": [finding.to_json() for finding in ordered_and_capped(findings)],
-        "digests": {},
+        "digests": {plan.folder.display(file): found for file, found in sorted(scanned.digests.items())},
     }
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "ConfigError",
     "FormatError",
     "IntegrityError",
+    "JournalError",
     "LayoutError",
     "TrainingError",
     "UnitrowError",
@@ -30,6 +31,10 @@ class FormatError(UnitrowError, ValueError):
 
 class IntegrityError(UnitrowError):
     """Bytes, digests or a manifest contradict each other, or a file changed while it was read."""
+
+
+class JournalError(UnitrowError):
+    """The journal of an audit is none, belongs to another audit, or cannot be written."""
 
 
 class LayoutError(UnitrowError):

@@ -7,8 +7,10 @@
 
 pub mod digest;
 pub mod header;
+mod pass;
 mod read;
 pub mod scan;
+mod scanner;
 pub mod stats;
 pub mod values;
 pub mod view;

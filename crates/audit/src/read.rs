@@ -1,7 +1,5 @@
-//! Rows of a tensor as contiguous little-endian bytes, from positional reads into recycled buffers.
-//!
-//! A file is read, never mapped, here: a mapped page that vanishes under a scan ends the whole process, a read
-//! that falls short ends one file.
+//! Rows of one tensor as contiguous little-endian bytes, from positional reads into recycled buffers: what does not go
+//! along with the pass over the file.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -225,7 +223,8 @@ fn scatter<const ITEM: usize>(lines: &[u8], segment: usize, rows: &mut [u8], row
     }
 }
 
-fn to_little_endian(tensor: &Tensor, bytes: &mut [u8]) {
+/// Turn the bytes of elements that are stored with the high byte first.
+pub(crate) fn to_little_endian(tensor: &Tensor, bytes: &mut [u8]) {
     // The parts of a complex number are swapped each in its place.
     let part = usize::try_from(tensor.dtype.alignment()).unwrap_or(1);
     if tensor.big_endian && part > 1 {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::scan::Failure;
+
 /// Shared between a scan and whoever waits for it.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -27,5 +29,11 @@ impl Watch {
 
     pub(crate) fn add(&self, bytes: usize) {
         self.bytes_done.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Count a block that is looked at, and end here if the scan is to end.
+    pub(crate) fn step(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.add(bytes.len());
+        if self.is_cancelled() { Err(Failure::Cancelled) } else { Ok(()) }
     }
 }

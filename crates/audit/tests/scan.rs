@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use unitrow_audit::header::FileHeader;
-use unitrow_audit::scan::{Decoder, FileScan, Judged, Task, scan};
+use unitrow_audit::scan::{Decoder, FileScan, Io, Judged, Task, scan};
 use unitrow_audit::watch::Watch;
 use unitrow_norms::Pool;
 
@@ -62,8 +63,10 @@ fn scanned(name: &str, bytes: &[u8], axes: &[usize], watch: &Watch) -> FileScan 
     assert!(header.defects().is_empty(), "{:?}", header.defects());
     let decoders =
         axes.iter().map(|&reduce_axis| Decoder { tensor: 0, reduce_axis, max_rows: None }).collect();
-    let tasks = [Task { header: &header, decoders, values: true }];
-    scan(&tasks, &Pool::new(2).unwrap(), watch).remove(0)
+    let tasks = [Task { header: &header, decoders, values: true, hash: None }];
+    let found = Mutex::new(None);
+    scan(&tasks, Io::Read, &Pool::new(2).unwrap(), watch, |_, scan| *found.lock().unwrap() = Some(scan));
+    found.into_inner().unwrap().unwrap()
 }
 
 fn codes(scan: &FileScan) -> Vec<&str> {

@@ -14,7 +14,8 @@ use crate::table::{Storage, Tensor};
 /// Bytes read, and bytes inflated, at a time.
 const CHUNK_LEN: usize = 128 << 10;
 
-/// Streams a tensor's values to `sink`, in order, never more than the table says; `sink` may break off.
+/// Streams a tensor's values to `sink`, in order, never more than the table says; `sink` may break off. Pieces
+/// can be empty.
 ///
 /// What `sink` has seen is void where a defect comes back. A stored tensor is read and its check sum compared in the
 /// same way; one that no check sum covers is only read.
@@ -77,6 +78,13 @@ pub fn check_crc(source: &(impl ReadAt + ?Sized), tensor: &Tensor) -> Result<Opt
     inflate(source, tensor, &mut |_| ControlFlow::Continue(()))
 }
 
+/// Compares the check sum that a caller computed over a stored member's data, npy header included, with its own.
+#[must_use]
+pub fn compare_crc(tensor: &Tensor, found: u32) -> Option<Defect> {
+    let member = tensor.member.as_ref()?;
+    wrong_sum(&tensor.name, member.offset, member.len, member.crc32, found)
+}
+
 /// The finding for a compressed stream that is not what the directory says.
 pub(crate) fn damaged(tensor: Option<&str>, at: u64, fault: &str) -> Defect {
     let name = tensor.map_or("a member".to_owned(), |name| format!("array {}", quote(name)));
@@ -131,7 +139,8 @@ impl Window<'_> {
         let rest = &chunk[skipped..];
         let taken = usize::try_from(self.take).unwrap_or(usize::MAX).min(rest.len());
         self.take -= taken as u64;
-        if taken == 0 { ControlFlow::Continue(()) } else { (self.sink)(&rest[..taken]) }
+        // Called for what lies around the values too, so that it can break off there.
+        (self.sink)(&rest[..taken])
     }
 }
 

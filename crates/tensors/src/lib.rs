@@ -30,7 +30,7 @@ pub use dtype::Dtype;
 pub use error::Error;
 pub use file::partial_download;
 pub use index::{Index, SetFile, check_set, read_index, read_index_file};
-pub use inflate::{check_crc, inflate};
+pub use inflate::{check_crc, compare_crc, inflate};
 pub use name::escape;
 pub use read::{read_table, read_table_from};
 pub use source::{Identity, ReadAt, Source};

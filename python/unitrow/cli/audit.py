@@ -45,6 +45,26 @@ if TYPE_CHECKING:
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads. [default: what this process may use]"
 )
+@click.option(
+    "--hash",
+    "digest",
+    type=click.Choice(["none", "sha256", "blake3"]),
+    default="none",
+    show_default=True,
+    help="Digest of every file, from the same read; it stands in the JSON report.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(["auto", "mmap", "read"]),
+    default="auto",
+    show_default=True,
+    help="How tensors are read; both survive files that change meanwhile. auto: read.",
+)
+@click.option(
+    "--resume",
+    metavar="FILE",
+    help="Journal: made when missing, continued when there. Files it knows are not read again.",
+)
 @click.option("--no-run-info", is_flag=True, help="Leave times and machine out: equal input, equal bytes.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the paths that did not pass.")
 def command(  # noqa: D103  (the help text is below, where click reads it)
@@ -56,12 +76,16 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     jobs: int | None,
+    digest: str,
+    io: str,
+    resume: str | None,
     no_run_info: bool,
     quiet: bool,
 ) -> None:
     with output.guarded():
         from unitrow.auditing import audit
         from unitrow.discover import MissingPathError
+        from unitrow.errors import JournalError
 
         output.check_target(target)
         started = time.perf_counter()
@@ -72,6 +96,9 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
                     expect=expect,  # type: ignore[arg-type]  # click has checked the choice
                     fail_on=fail_on,  # type: ignore[arg-type]
                     jobs=jobs,
+                    hash=digest,  # type: ignore[arg-type]
+                    io=io,  # type: ignore[arg-type]
+                    resume=resume,
                     select=_codes(select),
                     ignore=_codes(ignore),
                     run_info=not no_run_info,
@@ -79,6 +106,8 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
                 )
         except MissingPathError as error:
             output.fail_usage(f"path does not exist: {error.filename}")
+        except JournalError as error:
+            output.fail_usage(str(error))
         except ValueError as error:
             output.fail_usage(str(error), "`unitrow explain` lists all codes")
         if quiet and target is None:

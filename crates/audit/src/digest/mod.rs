@@ -24,6 +24,7 @@ use unitrow_tensors::code::FS_CHANGED;
 use unitrow_tensors::{Defect, Error, Source};
 
 pub use content::{Content, NoContent, content_ids};
+pub(crate) use tree::hash_leaves;
 
 /// Bytes read at a time: they stay in the second-level cache for every hasher that wants them.
 const BLOCK_BYTES: usize = 1 << 20;
