@@ -79,6 +79,12 @@ wheel: build ## Build a wheel and an sdist into dist/
 bench: $(VENV)/.torch ## Speed against peers, in the same run
 	$(BIN)/python benches/python/run.py
 
+SOAK_SECONDS ?= 300
+
+.PHONY: soak
+soak: build ## Tests of random moments, each for SOAK_SECONDS (300)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/test_audit_faults.py tests/test_audit_resume.py
+
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
