@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import unitrow.torch as urt  # noqa: E402
 from unitrow.errors import ArrayError, ConfigError, FormatError, TrainingError  # noqa: E402
 from unitrow.training import ActivationShards, Trainer, TrainerConfig, evaluate  # noqa: E402
 from unitrow.training.recipes import names  # noqa: E402
@@ -53,6 +54,13 @@ def assert_same(first, second):
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
+
+
+def test_names():
+    assert urt.Trainer is Trainer
+    assert urt.TrainerConfig is TrainerConfig
+    with pytest.raises(AttributeError, match="has no attribute 'Trainers'"):
+        urt.Trainers  # noqa: B018
 
 
 def test_it_learns(data, tmp_path):
@@ -282,6 +290,15 @@ def test_the_latest_checkpoints_are_kept(data, tmp_path):
     Trainer(config(checkpoint_every=3, keep_checkpoints=2), data, tmp_path).train(until=13)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-000000012.safetensors", "step-000000013.safetensors"]
+
+
+def test_what_a_kill_left_unfinished_is_removed(data, tmp_path):
+    Trainer(config(), data, tmp_path).train(until=2)
+    folder = tmp_path / "checkpoints"
+    (folder / ".unitrow-123-4.incomplete").write_bytes(b"half")
+    (folder / "notes.txt").write_text("kept")
+    Trainer(config(), data, tmp_path, resume=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "step-000000002.safetensors"]
 
 
 def test_damaged_checkpoints(data, tmp_path):

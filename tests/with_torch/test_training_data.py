@@ -12,6 +12,7 @@ from unitrow import _native  # noqa: E402
 from unitrow.errors import ArrayError, ArrayTypeError, ConfigError, FormatError, LayoutError  # noqa: E402
 from unitrow.training import ActivationShards  # noqa: E402
 from unitrow.training.data import Pairs, Part, as_source  # noqa: E402
+from unitrow.training.shuffling import _Order  # noqa: E402
 
 from .training_data import write_shards  # noqa: E402
 
@@ -85,6 +86,19 @@ def test_processes_share_each_batch(folder):
         for rank in range(3)
     ]
     assert torch.equal(torch.cat(parts, 1), whole)
+
+
+def test_memory_is_used_again_but_not_while_a_batch_looks_at_it(folder):
+    order = _Order(ActivationShards(folder)._shards, 100, 10, 0, Part())
+    stream = order.batches(0)
+    for _ in range(200):
+        next(stream)
+    assert len(order._memory[0]._arrays) <= 3
+    kept = [next(stream) for _ in range(200)]
+    assert len(order._memory[0]._arrays) > 3
+    assert all((inputs == inputs[:, :1]).all() for inputs, _ in kept)
+    again = ActivationShards(folder, bucket_rows=100).batches(10, start=200)
+    assert torch.equal(numbers(kept), numbers(itertools.islice(again, 200)))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
+_UNFINISHED = re.compile(r"\.unitrow-\d+-\d+\.incomplete")
 _MAY_DIFFER = frozenset({"checkpoint_every", "keep_checkpoints", "recipe"})
 """Fields that do not change what is computed."""
 
@@ -62,6 +63,13 @@ def paths(folder: str) -> list[str]:
     if not os.path.isdir(folder):
         return []
     return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _NAME.fullmatch(name)]
+
+
+def remove_unfinished(folder: str) -> None:
+    """Delete what a process left that was killed while it wrote; nothing else may be writing there."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if _UNFINISHED.fullmatch(name):
+            os.unlink(os.path.join(folder, name))
 
 
 def load(path: str) -> State:

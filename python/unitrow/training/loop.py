@@ -100,6 +100,8 @@ class Trainer:
         found = checkpoints.paths(self._checkpoint_dir)
         if found and not resume:
             raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
+        if distributed.is_main():
+            checkpoints.remove_unfinished(self._checkpoint_dir)
         self._pairs = self._resume(found[-1]) if found else self._begin()
 
     def train(self, until: int | None = None) -> dict[str, Any]:

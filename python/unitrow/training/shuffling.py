@@ -51,8 +51,8 @@ class ActivationShards:
         Args:
             folder: Holds `activations-00000-of-00001.safetensors` and so on, each with `inputs` [n, d_in] and
                 `targets` [n, d_out] in float32, float16 or bfloat16.
-            bucket_rows: Rows that are shuffled together. Two buckets are in memory; of several processes each
-                keeps its own part of them.
+            bucket_rows: Rows that are shuffled together. Two buckets are in memory, three while a batch of an
+                earlier one is still in use; of several processes each keeps its own part of them.
 
         Raises:
             OSError: Something cannot be read.
