@@ -47,7 +47,7 @@ def run(*command):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,7 +56,7 @@ def run(*command):
 
 def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
     settings = config(
-        steps=120,
+        steps=80,
         checkpoint_every=4,
         keep_checkpoints=2,
         dead_latents="aux-k",
@@ -65,7 +65,7 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
     )
     # A child is killed some time after the file of metrics has that many lines: in a step or a checkpoint.
     chance = random.Random(20)  # noqa: S311
-    kills = [(count, chance.uniform(0, 0.02)) for count in (1, 30, 55, 80, 100)]
+    kills = [(count, chance.uniform(0, 0.02)) for count in (1, 25, 45, 65)]
     said = run(
         HERE / "train_killed.py",
         folder,
@@ -74,9 +74,10 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
         json.dumps(kills),
     )
     resumed_at = [int(line) for line in said.split()]
-    assert len(resumed_at) == 6
+    assert len(resumed_at) == 5
     assert resumed_at == sorted(resumed_at)
-    assert resumed_at[-1] >= 90
+    assert len(set(resumed_at)) >= 4
+    assert resumed_at[-1] >= 60
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -84,13 +85,13 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
     finally:
         torch.set_num_threads(threads)
     whole, killed = (last_checkpoint(tmp_path / name) for name in ("whole", "killed"))
-    assert whole.step == killed.step == 120
+    assert whole.step == killed.step == 80
     assert whole.values == killed.values
     assert whole.tensors.keys() == killed.tensors.keys()
     for name, tensor in whole.tensors.items():
         assert torch.equal(tensor, killed.tensors[name]), name
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 121))
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 81))
 
 
 def test_two_processes_do_what_one_does(folder, tmp_path):
