@@ -107,10 +107,9 @@ def write_saelens(folder: Path, *, d_sae: int, d_in: int, seed: int) -> None:
             file.write(array.tobytes())
 
 
-def write_large(folder: Path) -> None:
-    """A transcoder whose decoder and encoder fill `LARGE_BYTES`, written in blocks."""
-    d_in = 4096
-    d_sae = LARGE_BYTES // (2 * 4 * d_in)
+def write_large(folder: Path, *, size: int = LARGE_BYTES, d_in: int = 4096) -> None:
+    """A transcoder of unit rows whose decoder and encoder fill about `size` bytes, written in blocks."""
+    d_sae = size // (2 * 4 * d_in) // 512 * 512
     shapes = {
         "W_dec": (d_sae, d_in),
         "W_enc": (d_in, d_sae),
