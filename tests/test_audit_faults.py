@@ -124,6 +124,16 @@ def test_mapping_and_reading_report_the_same(tmp_path):
         assert reports[0] == reports[1] == reports[2]
 
 
+def test_code_beside_what_is_audited_is_not_run(tmp_path):
+    """A child that is started in the audited folder would take `json` from there."""
+    write_saelens(tmp_path, unit_rows(256, 48))
+    (tmp_path / "json.py").write_text("open('was_run', 'w')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "unitrow", "audit", ".", "--io", "mmap"], cwd=tmp_path, check=False
+    )
+    assert (done.returncode, (tmp_path / "was_run").exists()) == (0, False)
+
+
 def meddlers(path, whole):
     def replace():
         other = path.with_name("other")

@@ -59,7 +59,8 @@ def _in_child(tasks: Sequence[Task], jobs: int | None) -> Iterator[tuple[str, An
     request = [(os.fspath(header.path), header.identity, *rest) for header, *rest in tasks]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     child = subprocess.Popen(
-        [sys.executable, "-c", "from unitrow.mapped import main; main()"],
+        # -P: nothing is imported from the working directory, which may be what is audited.
+        [sys.executable, "-P", "-c", "from unitrow.mapped import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
