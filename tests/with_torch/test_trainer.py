@@ -270,7 +270,7 @@ def test_resuming_another_run(changed, words, data, tmp_path):
     Trainer(config(), data, tmp_path).train(until=2)
     with pytest.raises(ConfigError, match=words):
         Trainer(config(**changed), data, tmp_path, resume=True)
-    Trainer(config(checkpoint_every=7, keep_checkpoints=9), data, tmp_path, resume=True)
+    Trainer(config(checkpoint_every=7, keep_checkpoints=9, log_every=3), data, tmp_path, resume=True)
 
 
 def test_resuming_with_other_data(shards, tmp_path):

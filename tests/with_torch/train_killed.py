@@ -1,7 +1,8 @@
-"""Trains again and again in child processes that are killed: `train_killed.py SHARDS RUN CONFIG DELAYS`.
+"""Trains again and again in child processes that are killed: `train_killed.py SHARDS RUN CONFIG KILLS`.
 
-Children are forked once torch is imported and before it has started a thread, so that each begins at once.
-Prints the step that each found when it resumed.
+KILLS are pairs: once there are so many lines of metrics, and so many seconds later. Children are forked once
+torch is imported and before it has started a thread, so that each begins at once. Prints the step that each
+found when it resumed.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
 _UNFINISHED = re.compile(r"\.unitrow-\d+-\d+\.incomplete")
-_MAY_DIFFER = frozenset({"checkpoint_every", "keep_checkpoints", "recipe"})
-"""Fields that do not change what is computed."""
+_MAY_DIFFER = frozenset({"checkpoint_every", "keep_checkpoints", "log_every", "recipe"})
+"""Fields that do not change what is trained."""
 
 
 @dataclass
