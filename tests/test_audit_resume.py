@@ -162,6 +162,11 @@ def test_two_audits_do_not_share_a_journal(folder, tmp_path):
     assert (code, "another audit is using it" in err) == (2, True)
 
 
+def test_a_report_does_not_replace_the_journal(folder, tmp_path):
+    code, _, err = run(folder, tmp_path / "journal", "-o", str(tmp_path / "journal"))
+    assert (code, err) == (2, "error: --output and --resume name the same file\n")
+
+
 def test_a_full_disk_under_the_journal_is_said(folder, tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))"
     script = f"{limit}; from unitrow.cli import main; main()"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -88,6 +89,8 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
         from unitrow.errors import JournalError
 
         output.check_target(target)
+        if target and resume and os.path.realpath(target) == os.path.realpath(resume):
+            output.fail_usage("--output and --resume name the same file")
         started = time.perf_counter()
         try:
             with _progress(shown=not quiet and output.is_terminal(sys.stderr)) as progress:
