@@ -13,6 +13,8 @@ use pyo3::types::{PyDict, PyList};
 use unitrow_audit::digest::Algorithm;
 use unitrow_audit::header::{FileHeader, read_headers as read_all};
 use unitrow_audit::scan::{Decoder, FileScan, Io, Judged, Task, scan as scan_all};
+use unitrow_audit::set::check_index as check_one;
+use unitrow_audit::values::Frame;
 use unitrow_audit::watch::Watch;
 use unitrow_norms::Pool;
 use unitrow_tensors::{Defect, Tensor};
@@ -109,6 +111,23 @@ pub(crate) fn read_headers(
         Ok(())
     })?;
     Ok(headers.into_iter().map(|header| PyFileHeader { header }).collect())
+}
+
+/// Compare a shard index with the files of its folder, of which `headers` were read before.
+///
+/// Returns `shards`, the names below the folder that the index lists, and `findings`.
+#[pyfunction]
+pub(crate) fn check_index<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    headers: Vec<Bound<'py, PyFileHeader>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let headers: Vec<&FileHeader> = headers.iter().map(|header| &header.get().header).collect();
+    let check = py.detach(|| check_one(&path, &headers));
+    let result = PyDict::new(py);
+    result.set_item("shards", check.shards)?;
+    result.set_item("findings", findings(py, &check.defects)?)?;
+    Ok(result)
 }
 
 /// One file to scan: its header, `(tensor index, axis to reduce, row limit)` of its decoders, whether the values of all
@@ -224,14 +243,19 @@ fn watched<T: Send>(
 
 fn file_scan<'py>(py: Python<'py>, header: &PyFileHeader, scan: FileScan) -> PyResult<Bound<'py, PyDict>> {
     let values = PyDict::new(py);
+    let data_end = header.header.table.as_ref().map_or(0, Frame::data_end);
     for (tensor, seen) in header.tensor_list().iter().zip(&scan.values) {
-        let Some(counts) = seen.as_ref().and_then(|seen| seen.counts.as_ref()) else { continue };
+        let Some((seen, counts)) = seen.as_ref().and_then(|seen| Some((seen, seen.counts?))) else {
+            continue;
+        };
         let fields = PyDict::new(py);
         fields.set_item("nan", counts.nan)?;
         fields.set_item("inf", counts.inf)?;
         fields.set_item("zero", counts.zero)?;
         fields.set_item("min", counts.min)?;
         fields.set_item("max", counts.max)?;
+        fields
+            .set_item("zero_pages_are_rows", seen.zero_pages_are_rows(&Frame::of(tensor, data_end, &[])))?;
         values.set_item(&tensor.name, fields)?;
     }
     let decoders = PyList::empty(py);

@@ -21,7 +21,7 @@ mod _native {
     #[pymodule_export]
     use crate::arrays::export::MappedBytes;
     #[pymodule_export]
-    use crate::audit::{PyFileHeader, available_threads, read_headers, scan};
+    use crate::audit::{PyFileHeader, available_threads, check_index, read_headers, scan};
     #[pymodule_export]
     use crate::identity::{content_ids, digest_files};
     #[pymodule_export]

@@ -16,6 +16,11 @@ class FileScan(TypedDict):
     decoders: list[Any]
     digests: dict[str, str]
 
+@type_check_only
+class IndexCheck(TypedDict):
+    shards: list[str]
+    findings: list[dict[str, Any]]
+
 @final
 class FileHeader:
     @property
@@ -64,6 +69,7 @@ def decoder_stats(
 ) -> dict[str, Any]: ...
 def codes() -> list[tuple[str, str]]: ...
 def read_headers(paths: Sequence[str | PathLike[str]], jobs: int | None = None) -> list[FileHeader]: ...
+def check_index(path: str | PathLike[str], headers: Sequence[FileHeader]) -> IndexCheck: ...
 def scan(
     tasks: Sequence[tuple[FileHeader, Sequence[tuple[int, int, int | None]], bool, str | None]],
     jobs: int | None = None,

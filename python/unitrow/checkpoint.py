@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from unitrow.findings import Finding, integrity, ordered_and_capped, severity_of
+from unitrow.values import value_findings, weigh_holes
 from unitrow.verdict import Verdict, decide, undecided, without_decoder, worst_verdict
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Scanned:
 def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any]:
     """The checkpoint's entry in the report."""
     match = plan.match
-    findings = plan.findings + [_value_finding(plan, file, found) for file, found in scanned.findings]
+    findings = plan.findings + value_findings(plan, scanned)
+    weigh_holes(findings)
     decoders: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
     if match is None or not plan.sound:
@@ -146,14 +148,6 @@ def _norms(stats: Stats) -> dict[str, Any]:
     histogram = {"edges": stats["histogram_edges"], "counts": stats["histogram_counts"]}
     figures: dict[str, Any] = {name: figure for name, figure in stats.items() if name in _NORM_FIELDS}
     return {**figures, "histogram": histogram}
-
-
-def _value_finding(plan: Plan, file: str, found: dict[str, Any]) -> Finding:
-    finding = Finding(file=plan.folder.display(file), **found)
-    if finding.code == "V_NAN" and plan.match and finding.tensor in plan.match.nan_allowed:
-        finding.severity = "note"
-        finding.hint = "this layout fills the buffer with NaN until it is used"
-    return finding
 
 
 def _norm_findings(

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass, field
+
+from unitrow import _native
 
 READ_SUFFIXES = (".safetensors", ".npz", ".npy")
 """Containers whose tensors are read."""
 
 UNSUPPORTED_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pkl.gz", ".gguf", ".h5", ".msgpack")
 """Containers that hold weights and are reported as unread, never passed over."""
+
+PARTIAL_SUFFIXES = (".incomplete", ".part", ".crdownload", ".download", ".aria2", ".!qB")
+"""What programs append to the name of a file that they have not finished fetching."""
+
+_KILLED_SAVE = re.compile(r"\.tmp[0-9A-Za-z]{6}")
+"""The name under which safetensors writes a file before it renames it."""
+
+INDEX_SUFFIX = ".safetensors.index.json"
+"""What says which of several files holds which tensor."""
 
 
 @dataclass(slots=True)
@@ -23,6 +35,7 @@ class FoundFolder:
         relative: The folder relative to `root`, with `/`; empty for `root` itself.
         files: Names of the files to read, sorted.
         unsupported: Names of the checkpoint files in containers that are not read, sorted.
+        indexes: Names of the shard indexes, sorted.
         siblings: Names of everything in the folder.
         explicit: Whether the argument was a file.
     """
@@ -32,6 +45,7 @@ class FoundFolder:
     relative: str
     files: list[str] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
+    indexes: list[str] = field(default_factory=list)
     siblings: frozenset[str] = frozenset()
     explicit: bool = False
 
@@ -84,8 +98,10 @@ def find(paths: list[str]) -> tuple[list[FoundFolder], list[Unlisted]]:
     for root in files:
         folder = _folder_of_file(root)
         place = _identity(folder.directory)
-        (name,) = folder.files
-        if (place, name) not in taken and not (place in visited and name.lower().endswith(READ_SUFFIXES)):
+        name = os.path.basename(root)
+        if (place, name) not in taken and not (
+            place in visited and name.lower().endswith((*READ_SUFFIXES, INDEX_SUFFIX))
+        ):
             taken.add((place, name))
             folders.append(folder)
     return folders, unlisted
@@ -102,7 +118,20 @@ def siblings_of(directory: str, name: str) -> frozenset[str]:
 def _folder_of_file(root: str) -> FoundFolder:
     directory, name = os.path.split(root)
     directory = directory or "."
-    return FoundFolder(root, directory, "", [name], siblings=siblings_of(directory, name), explicit=True)
+    siblings = siblings_of(directory, name)
+    if not name.endswith(INDEX_SUFFIX):
+        return FoundFolder(root, directory, "", [name], siblings=siblings, explicit=True)
+    files = {one for one in siblings if one.endswith(".safetensors")}
+    files.update(shards_below(root))
+    return FoundFolder(root, directory, "", sorted(files), indexes=[name], siblings=siblings, explicit=True)
+
+
+def shards_below(index: str) -> list[str]:
+    """Names of the shards in folders beside an index that was named explicitly, where they exist."""
+    listed = _native.check_index(index, [])["shards"]
+    return [
+        name for name in listed if "/" in name and os.path.exists(os.path.join(os.path.dirname(index), name))
+    ]
 
 
 @dataclass(slots=True)
@@ -142,8 +171,10 @@ class _Walk:
         if identity is not None:
             self.visited.add(identity)
         found.siblings = frozenset(entry.name for entry in entries)
+        found.files += [entry.name for entry in entries if _is_unfinished(entry, found.siblings)]
+        found.files.sort()
         below = [place for entry in entries if (place := self._sort(entry, found)) is not None]
-        if found.files or found.unsupported:
+        if found.files or found.unsupported or found.indexes:
             self.folders.append(found)
         return below
 
@@ -153,6 +184,8 @@ class _Walk:
         place = (entry.path, found.display(entry.name))
         if lowered.endswith(READ_SUFFIXES):
             found.files.append(entry.name)
+        elif lowered.endswith(INDEX_SUFFIX):
+            found.indexes.append(entry.name)
         elif entry.is_dir(follow_symlinks=False):
             return place
         elif entry.is_symlink() and os.path.isdir(entry.path):
@@ -163,6 +196,16 @@ class _Walk:
             broken = FileNotFoundError(errno.ENOENT, "a link to nothing", entry.path)
             self.unlisted.append(Unlisted(self.root, place[1], broken))
         return None
+
+
+def _is_unfinished(entry: os.DirEntry[str], siblings: frozenset[str]) -> bool:
+    """Whether this is a part of a file that is not there as a whole; beside it, the whole file says so."""
+    whole, suffix = os.path.splitext(entry.name)
+    containers = (*READ_SUFFIXES, *UNSUPPORTED_SUFFIXES)
+    partial = suffix in PARTIAL_SUFFIXES and whole.lower().endswith(containers) and whole not in siblings
+    return (partial or _KILLED_SAVE.fullmatch(entry.name) is not None) and entry.is_file(
+        follow_symlinks=False
+    )
 
 
 def _is_folder_name(name: str) -> bool:

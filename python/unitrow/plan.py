@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from unitrow.findings import Finding, severity_of
 from unitrow.layouts import recognise
 from unitrow.layouts.model import FileMeta, Folder, Match, TensorMeta
+from unitrow.sharded import joined, sets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,23 +82,40 @@ def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expe
         read_text=side_file_reader(folder.directory),
         parts=folder_parts(folder.directory),
     )
+    matches = recognise(seen, list(metas.values())) if metas else []
     plans = []
-    for match in recognise(seen, list(metas.values())) if metas else []:
-        files = {name: by_name[name] for name in match.files if name in by_name}
-        whole = match.is_folder and not folder.explicit
-        path = folder.display() if whole else folder.display(match.files[0])
-        structure = [
-            Finding(file=folder.display(name), **found)
-            for name, header in files.items()
-            for found in header.findings
-        ]
-        plan = Plan(folder, path, match, files, structure, {name: metas[name] for name in files})
-        if plan.sound:
-            plan.findings += _layout_findings(match, folder, expect)
-        plans.append(plan)
+    for one in sets_of(folder, by_name):
+        matches, whole = joined(matches, one.shards)
+        files = {} if whole is None else {name: by_name[name] for name in whole.files if name in by_name}
+        plans.append(_plan(folder, folder.display(one.index), whole, files, metas, one.findings))
+    if not (folder.explicit and folder.indexes):
+        for match in matches:
+            files = {name: by_name[name] for name in match.files if name in by_name}
+            whole_folder = match.is_folder and not folder.explicit
+            path = folder.display() if whole_folder else folder.display(match.files[0])
+            plans.append(_plan(folder, path, match, files, metas, []))
+    for plan in plans:
+        if plan.sound and plan.match:
+            plan.findings += _layout_findings(plan.match, folder, expect)
     side_files = {name for plan in plans if plan.match for name in plan.match.files}
     plans.extend(_unsupported(folder, name) for name in folder.unsupported if name not in side_files)
     return plans
+
+
+def _plan(
+    folder: FoundFolder,
+    path: str,
+    match: Match | None,
+    files: dict[str, FileHeader],
+    metas: dict[str, FileMeta],
+    findings: list[Finding],
+) -> Plan:
+    structure = findings + [
+        Finding(file=folder.display(name), **found)
+        for name, header in files.items()
+        for found in header.findings
+    ]
+    return Plan(folder, path, match, files, structure, {name: metas[name] for name in files})
 
 
 def side_file_reader(directory: str) -> Callable[[str], bytes | None]:

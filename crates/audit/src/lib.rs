@@ -11,6 +11,7 @@ mod pass;
 mod read;
 pub mod scan;
 mod scanner;
+pub mod set;
 pub mod stats;
 pub mod values;
 pub mod view;

@@ -13,7 +13,7 @@ use crate::pass::Buffers;
 use crate::read;
 use crate::scanner::Scanner;
 use crate::stats::{DecoderStats, ScanError};
-use crate::values::Values;
+use crate::values::{Frame, Pages, Values};
 use crate::watch::Watch;
 
 /// A tensor whose rows are to be judged.
@@ -113,7 +113,14 @@ fn scan_file(task: &Task<'_>, shared: &Shared<'_>) -> FileScan {
         Err(panicked) => return failed(task, Vec::new(), *panicked),
     };
     let mut found = FileScan::default();
-    let scanner = Scanner { table, source: &source, mapping: mapping.as_ref(), shared };
+    let scanner = Scanner {
+        table,
+        source: &source,
+        mapping: mapping.as_ref(),
+        shared,
+        data_end: Frame::data_end(table),
+        pages: Pages::default(),
+    };
     let outcome = guarded(|| scanner.run(task, &mut found));
     match outcome {
         Ok(Ok(())) => found,

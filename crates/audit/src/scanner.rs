@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
-use unitrow_tensors::code::ST_METADATA_HASH;
+use unitrow_tensors::code::{FS_SPARSE, ST_METADATA_HASH};
 use unitrow_tensors::{Container, Defect, Mapping, Source, Table, Tensor, compare_crc, escape};
 
 use crate::digest::Algorithm;
@@ -12,7 +12,7 @@ use crate::pass::{Part, Pass, Stopped, Sums, WINDOW_BYTES};
 use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES};
 use crate::scan::{Decoder, Failure, FileScan, Judged, Shared, Task, changed};
 use crate::stats::{DecoderScan, DecoderShape, Finish};
-use crate::values::{Values, look, norm_dtype};
+use crate::values::{Frame, Pages, Values, copies, look, norm_dtype};
 use crate::view::View;
 
 const DAMAGED: &str = "its compressed data is damaged";
@@ -20,12 +20,19 @@ const DAMAGED: &str = "its compressed data is damaged";
 /// Keys of metadata that name the SHA-256 of the data section.
 const DATA_DIGESTS: [&str; 3] = ["sha256", "data_sha256", "format_sha256"];
 
+/// Holes of a file that are told apart.
+const MAX_HOLES: usize = 4096;
+
 /// One open file.
 pub(crate) struct Scanner<'a> {
     pub(crate) table: &'a Table,
     pub(crate) source: &'a Source,
     pub(crate) mapping: Option<&'a Mapping>,
     pub(crate) shared: &'a Shared<'a>,
+    /// Where the last of its tensors ends.
+    pub(crate) data_end: u64,
+    /// Marks of its pages, to find copies.
+    pub(crate) pages: Pages,
 }
 
 /// A decoder whose rows can be measured.
@@ -39,6 +46,7 @@ struct Wanted<'a> {
 /// A tensor that the pass looks at: its values, its rows as a decoder's, or both.
 struct Lane {
     part: Part,
+    frame: Frame,
     values: Option<Mutex<Values>>,
     /// The decoder's place among those asked for, and its rows so far.
     rows: Option<(usize, DecoderScan)>,
@@ -91,6 +99,7 @@ impl Scanner<'_> {
         found.defects.extend(rest.defects);
         self.report_values(found);
         outcome?;
+        found.defects.extend(copies(self.table, &self.pages.twins(self.source)?));
         for (place, scan) in lanes.into_iter().filter_map(|lane| lane.rows) {
             if let Ok(one) = &wanted[place] {
                 rest.judged.insert(place, self.finish(one, scan)?);
@@ -126,9 +135,10 @@ impl Scanner<'_> {
         if task.values {
             for (index, tensor) in self.table.tensors.iter().enumerate() {
                 if let Some((start, len @ 1..)) = read::stored_at(tensor) {
-                    let row_bytes = (read::item_bytes(tensor) as u64).max(1);
+                    let frame = Frame::of(tensor, self.data_end, &[]);
+                    let row_bytes = frame.block_row_bytes(WINDOW_BYTES);
                     let part = Part { tensor: index, start, len, row_bytes };
-                    lanes.insert(start, Lane { part, values: Some(Mutex::default()), rows: None });
+                    lanes.insert(start, Lane { part, frame, values: Some(Mutex::default()), rows: None });
                 }
             }
         }
@@ -143,7 +153,8 @@ impl Scanner<'_> {
             }
             let len = one.shape.rows as u64 * row_bytes;
             let part = Part { tensor: one.decoder.tensor, start, len, row_bytes };
-            let lane = lanes.entry(start).or_insert(Lane { part, values: None, rows: None });
+            let frame = Frame::of(one.tensor, self.data_end, &[]);
+            let lane = lanes.entry(start).or_insert(Lane { part, frame, values: None, rows: None });
             if lane.rows.is_none() {
                 (lane.part, lane.rows) = (part, Some((place, DecoderScan::new(one.shape))));
             }
@@ -215,12 +226,15 @@ impl Scanner<'_> {
             read::to_little_endian(tensor, &mut turned);
             bytes = &turned;
         }
-        if let Some(values) = &lane.values {
-            let seen = look(tensor.dtype, bytes, |offset| at + offset);
-            values.lock().unwrap_or_else(PoisonError::into_inner).merge(&seen);
-        }
+        let mut counts = None;
         if let Some((_, scan)) = &lane.rows {
-            scan.rows(usize::try_from(at / lane.part.row_bytes).unwrap_or(usize::MAX), bytes)?;
+            let first_row = usize::try_from(at / lane.part.row_bytes).unwrap_or(usize::MAX);
+            counts = Some(scan.rows(first_row, bytes)?);
+        }
+        if let Some(values) = &lane.values {
+            self.pages.mark(lane.part.start + at, bytes);
+            let seen = look(&lane.frame, at, bytes, counts);
+            values.lock().unwrap_or_else(PoisonError::into_inner).merge(&seen);
         }
         Ok(())
     }
@@ -277,12 +291,14 @@ impl Scanner<'_> {
         let mut all = Values::default();
         let Some(view) = View::flat(tensor) else { return Ok(Ok(all)) };
         let item = read::item_bytes(tensor).max(1);
-        let blocks = view.blocks(item, BLOCK_BYTES, usize::MAX);
+        let frame = Frame::of(tensor, self.data_end, &[]);
+        let row_bytes = usize::try_from(frame.block_row_bytes(BLOCK_BYTES as u64)).unwrap_or(item);
+        let blocks = view.blocks(item, BLOCK_BYTES / row_bytes * row_bytes, usize::MAX);
         let watch = self.shared.watch;
         let damage = read::stream_rows(self.source, tensor, view, &blocks, watch, |block, bytes| {
             let at = (block.first_row * item) as u64;
             watch.step(bytes)?;
-            all.merge(&look(tensor.dtype, bytes, |offset| at + offset));
+            all.merge(&look(&frame, at, bytes, None));
             Ok(())
         })?;
         Ok(damage.map_or(Ok(all), Err))
@@ -311,23 +327,26 @@ impl Scanner<'_> {
         let item = shape.dtype.size_bytes();
         let block_bytes = if view.inner > 1 { self.shared.panel_bytes } else { BLOCK_BYTES };
         let blocks = view.blocks(item, block_bytes, shape.rows);
+        let frame = Frame::of(tensor, self.data_end, &[]);
         loop {
             if let Some((start, _)) = read::stored_at(tensor) {
                 blocks.par_iter().try_for_each(|&block| {
                     read::with_rows(self.source, tensor, start, *view, block, |bytes| {
                         watch.step(bytes)?;
-                        Ok::<(), Failure>(scan.rows(block.first_row, bytes)?)
+                        scan.rows(block.first_row, bytes)?;
+                        Ok::<(), Failure>(())
                     })?
                 })?;
             } else {
                 let damage =
                     read::stream_rows(self.source, tensor, *view, &blocks, watch, |block, bytes| {
                         watch.step(bytes)?;
+                        let counts = scan.rows(block.first_row, bytes)?;
                         if let Some(values) = &mut values {
                             let at = (block.first_row * view.len * item) as u64;
-                            values.merge(&look(tensor.dtype, bytes, |offset| at + offset));
+                            values.merge(&look(&frame, at, bytes, Some(counts)));
                         }
-                        Ok(scan.rows(block.first_row, bytes)?)
+                        Ok(())
                     })?;
                 if let Some(damage) = damage {
                     return Ok(Err(damage));
@@ -343,10 +362,12 @@ impl Scanner<'_> {
 
     /// Say what is wrong with the values that were looked at.
     fn report_values(&self, found: &mut FileScan) {
+        let sparse = self.table.defects.iter().any(|defect| defect.code == FS_SPARSE);
+        let holes = if sparse { self.source.holes(MAX_HOLES) } else { Vec::new() };
         for (tensor, values) in self.table.tensors.iter().zip(&found.values) {
-            let start = read::stored_at(tensor).map(|(offset, _)| offset);
             if let Some(values) = values {
-                found.defects.extend(values.findings(&tensor.name, tensor.dtype, start));
+                let frame = Frame::of(tensor, self.data_end, &holes);
+                found.defects.extend(values.findings(&tensor.name, &frame));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use unitrow_norms::Counts;
+
 use super::DecoderShape;
 use super::chunk::{Chunk, Plan, scan_chunk};
 use super::figures::DecoderStats;
@@ -83,24 +85,26 @@ impl DecoderScan {
     }
 
     /// Measures consecutive whole rows: `bytes` holds them row-major, in the decoder's stored type, little
-    /// endian, at any alignment. Callable from many threads at once; every row must come exactly once.
+    /// endian, at any alignment. Callable from many threads at once; every row must come exactly once. Returns the
+    /// counts over their elements.
     ///
     /// # Errors
     /// [`ScanError::Rows`] where the bytes are no whole rows of the decoder.
-    pub fn rows(&self, first_row: usize, bytes: &[u8]) -> Result<(), ScanError> {
+    pub fn rows(&self, first_row: usize, bytes: &[u8]) -> Result<Counts, ScanError> {
         let DecoderShape { rows, len, .. } = self.shape;
         let row_bytes = self.shape.row_len_bytes().ok_or(ScanError::Shape { rows, len })?;
         let wrong = ScanError::Rows { first_row, found_bytes: bytes.len(), row_bytes, rows };
         if row_bytes == 0 {
-            return if bytes.is_empty() { Ok(()) } else { Err(wrong) };
+            return if bytes.is_empty() { Ok(Counts::EMPTY) } else { Err(wrong) };
         }
         let end = first_row.checked_add(bytes.len() / row_bytes);
         if !bytes.len().is_multiple_of(row_bytes) || end.is_none_or(|end| end > rows) {
             return Err(wrong);
         }
         let chunk = scan_chunk(&self.shape, row_bytes, &self.plan, first_row, bytes)?;
+        let counts = chunk.elements;
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
-        Ok(())
+        Ok(counts)
     }
 
     /// The figures over all rows, or the scan that completes them.

@@ -1,0 +1,96 @@
+"""Files that are not what their name says, or not there, or not whole."""
+
+from __future__ import annotations
+
+import gzip
+import os
+
+from build import Member, case, entry, file, npy, npz, one, st, tensors, weights, zipped
+
+from unitrow.discover import PARTIAL_SUFFIXES
+
+SOUND = tensors({"w": weights(64, 64)})
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 123456\n"
+
+
+def fifo(folder):
+    os.mkfifo(folder / "model.safetensors")
+
+
+def directory(folder):
+    (folder / "model.safetensors").mkdir()
+
+
+def dangling(folder):
+    (folder / "model.safetensors").symlink_to("blobs/gone")
+
+
+def forbidden(folder):
+    (folder / "model.safetensors").write_bytes(SOUND)
+    (folder / "model.safetensors").chmod(0)
+
+
+def sparse(tensor_bytes, *, name="w", holes_first=True):
+    """A tensor of U8 that was never written; or one beside data that was."""
+
+    def build(folder):
+        whole = st({name: entry("U8", [tensor_bytes], [0, tensor_bytes])}, b"")
+        with (folder / "model.safetensors").open("wb") as out:
+            out.write(whole)
+            if not holes_first:
+                out.write(b"\1" * (tensor_bytes // 2))
+                out.seek(len(whole) + tensor_bytes - 1)
+                out.write(b"\1")
+            out.truncate(len(whole) + tensor_bytes)
+
+    return build
+
+
+def sidecar(folder):
+    (folder / "model.safetensors").write_bytes(SOUND)
+    (folder / "model.safetensors.aria2").write_bytes(b"\0\1")
+
+
+def partial(name):
+    def build(folder):
+        (folder / name).write_bytes(SOUND[: len(SOUND) // 2])
+
+    return build
+
+
+def hidden_archive():
+    """A tensor at the end of the file that is a zip archive too."""
+    inner = zipped(Member("w.npy", npy(weights(8, 8))))
+    return st({"w": entry("U8", [len(inner)], [0, len(inner)])}, inner)
+
+
+def loaded_torch(folder):
+    (folder / "ae.pt").write_bytes(b"PK\3\4")
+
+
+CASES = {
+    "f001_empty": file(b"", "fail", "FS_EMPTY"),
+    "f002_lfs_pointer": file(POINTER, "fail", "FS_LFS_POINTER"),
+    "f003_html": file(b"<!DOCTYPE html><html><body>404</body></html>", "fail", "FS_TEXT"),
+    "f004_json_error": file(b'{"error":"Unauthorized"}', "fail", "FS_TEXT"),
+    "f005_gzip": file(gzip.compress(SOUND), "fail", "FS_WRONG_FORMAT"),
+    "f006_gguf": file(b"GGUF\3\0\0\0" + bytes(56), "fail", "FS_WRONG_FORMAT"),
+    "f007_hdf5": file(b"\x89HDF\r\n\x1a\n" + bytes(56), "fail", "FS_WRONG_FORMAT"),
+    "f008_zip": file(npz(), "fail", "FS_WRONG_FORMAT"),
+    "f010_fifo": case(fifo, "unreadable", "FS_NOT_REGULAR"),
+    "f011_directory": case(directory, "unreadable", "FS_NOT_REGULAR"),
+    "f012_dangling": case(dangling, "unreadable", "FS_BROKEN_LINK"),
+    "f013_permission": case(forbidden, "unreadable", "FS_PERMISSION"),
+    "f014_torch": case(loaded_torch, "unreadable", "FS_UNSUPPORTED"),
+    # 8 GiB in the catalogue; as many holes say the same.
+    "f015_sparse": case(sparse(64 << 20), "fail", "FS_SPARSE", "V_ALL_ZERO"),
+    "f016_holes_alone": case(sparse(1 << 20, holes_first=False), "note", "FS_SPARSE"),
+    "f017_aria2_sidecar": case(sidecar, "warn", "FS_PARTIAL_DOWNLOAD"),
+    **{
+        f"f018_partial{suffix}": case(partial(f"model.safetensors{suffix}"), "fail", "FS_PARTIAL_DOWNLOAD")
+        for suffix in PARTIAL_SUFFIXES
+    },
+    "f018_killed_save": case(partial(".tmpAb3xYz"), "fail", "FS_PARTIAL_DOWNLOAD"),
+    "s157_polyglot_tensor": file(hidden_archive(), "warn", "FS_POLYGLOT"),
+    "f020_ok": file(one(), "pass"),
+}
