@@ -46,7 +46,6 @@ struct Wanted<'a> {
 /// A tensor that the pass looks at: its values, its rows as a decoder's, or both.
 struct Lane {
     part: Part,
-    frame: Frame,
     values: Option<Mutex<Values>>,
     /// The decoder's place among those asked for, and its rows so far.
     rows: Option<(usize, DecoderScan)>,
@@ -138,7 +137,7 @@ impl Scanner<'_> {
                     let frame = Frame::of(tensor, self.data_end, &[]);
                     let row_bytes = frame.block_row_bytes(WINDOW_BYTES);
                     let part = Part { tensor: index, start, len, row_bytes };
-                    lanes.insert(start, Lane { part, frame, values: Some(Mutex::default()), rows: None });
+                    lanes.insert(start, Lane { part, values: Some(Mutex::default()), rows: None });
                 }
             }
         }
@@ -153,8 +152,7 @@ impl Scanner<'_> {
             }
             let len = one.shape.rows as u64 * row_bytes;
             let part = Part { tensor: one.decoder.tensor, start, len, row_bytes };
-            let frame = Frame::of(one.tensor, self.data_end, &[]);
-            let lane = lanes.entry(start).or_insert(Lane { part, frame, values: None, rows: None });
+            let lane = lanes.entry(start).or_insert(Lane { part, values: None, rows: None });
             if lane.rows.is_none() {
                 (lane.part, lane.rows) = (part, Some((place, DecoderScan::new(one.shape))));
             }
@@ -233,7 +231,7 @@ impl Scanner<'_> {
         }
         if let Some(values) = &lane.values {
             self.pages.mark(lane.part.start + at, bytes);
-            let seen = look(&lane.frame, at, bytes, counts);
+            let seen = look(&Frame::of(tensor, self.data_end, &[]), at, bytes, counts);
             values.lock().unwrap_or_else(PoisonError::into_inner).merge(&seen);
         }
         Ok(())

@@ -76,7 +76,8 @@ pub struct Values {
     /// Whether any element is not zero.
     pub nonzero: bool,
     zeros: ZeroRuns,
-    rows: OddRows,
+    /// Few tensors have any, and a file can hold very many tensors.
+    rows: Option<Box<OddRows>>,
     spread: Spread,
     /// Offset in the tensor and length of the first stretch of text.
     text: Option<(u64, u64)>,
@@ -122,7 +123,8 @@ pub fn look(frame: &Frame, at: u64, bytes: &[u8], counts: Option<Counts>) -> Val
     let zero_bytes = counts.zero * dtype.alignment();
     values.nonzero = if dtype == Dtype::F8E8M0 { true } else { zero_bytes < bytes.len() as u64 };
     values.zeros = ZeroRuns::of(frame, at, bytes, zero_bytes);
-    values.rows = OddRows::of(frame, at, bytes, &counts);
+    let rows = OddRows::of(frame, at, bytes, &counts);
+    values.rows = (rows != OddRows::default()).then(|| Box::new(rows));
     values.spread = Spread::of(frame, at, bytes, &counts);
     values.text = text::find(dtype, bytes, &counts).map(|(place, len)| (at + place, len));
     values
@@ -142,7 +144,9 @@ impl Values {
         }
         self.nonzero |= other.nonzero;
         self.zeros.merge(&other.zeros);
-        self.rows.merge(&other.rows);
+        if let Some(rows) = &other.rows {
+            self.rows.get_or_insert_default().merge(rows);
+        }
         self.spread.merge(&other.spread);
         self.text = [self.text, other.text].into_iter().flatten().min();
     }

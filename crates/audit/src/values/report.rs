@@ -95,14 +95,15 @@ impl Values {
     }
 
     fn odd_rows(&self, frame: &Frame) -> Vec<Defect> {
+        let Some(odd) = &self.rows else { return Vec::new() };
         let row = frame.row_bytes().max(1);
         let rows = frame.len / row;
         let tallies: [(Code, Tally, &str, &str); 3] = [
-            (V_ZERO_ROW, self.rows.zero, "zero", "rows with values"),
-            (V_SUBNORMAL, self.rows.subnormal, "subnormal throughout", "normal numbers"),
+            (V_ZERO_ROW, odd.zero, "zero", "rows with values"),
+            (V_SUBNORMAL, odd.subnormal, "subnormal throughout", "normal numbers"),
             (
                 V_ROW_NORM_OVERFLOW,
-                self.rows.overflowing,
+                odd.overflowing,
                 "so large that the sum of their squares leaves the range of the dtype",
                 "squares that can be summed",
             ),
