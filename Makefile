@@ -52,6 +52,10 @@ $(VENV)/.torch: $(VENV)/.built
 	$(BIN)/uv pip install --quiet --python $(BIN)/python torch safetensors --group interop
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.built
+	$(BIN)/uv pip install --quiet --python $(BIN)/python torch transformers
+	@touch $@
+
 .PHONY: test-torch
 test-torch: $(VENV)/.torch ## The tests with torch, and against files of the reference writers
 	$(BIN)/python -m pytest -q -m "torch or interop"
@@ -74,6 +78,14 @@ format: build ## Format all sources
 .PHONY: wheel
 wheel: build ## Build a wheel and an sdist into dist/
 	$(BIN)/maturin build --release --sdist --out dist
+
+.PHONY: demo-train
+demo-train: $(VENV)/.train ## Train a transcoder of a real model in a few minutes, audit it and judge it
+	$(BIN)/python -m unitrow.training.demo
+
+.PHONY: bench-train
+bench-train: $(VENV)/.torch ## The same and sparsify's, seed by seed: the table in docs/training.md
+	$(BIN)/python benches/python/transcoders.py
 
 .PHONY: bench
 bench: $(VENV)/.torch ## Speed against peers, in the same run

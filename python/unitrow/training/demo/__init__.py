@@ -1,0 +1,1 @@
+"""The demonstration: `python -m unitrow.training.demo`, or `make demo-train`."""
