@@ -78,10 +78,22 @@ pub(crate) enum Outcome {
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(crate) unsafe fn normalize_row<V: Vector, E: Narrow>(row: &mut [u8]) -> Outcome {
-    let len = row.len() / E::DTYPE.size_bytes();
     // SAFETY: by contract.
     unsafe {
         let norm = row_norm::<V, E>(row, None);
+        normalize_row_of_norm::<V, E>(row, norm)
+    }
+}
+
+/// [`normalize_row`] for who knows the norm.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `norm` is that of `row`.
+#[inline(always)]
+pub(crate) unsafe fn normalize_row_of_norm<V: Vector, E: Narrow>(row: &mut [u8], norm: f64) -> Outcome {
+    let len = row.len() / E::DTYPE.size_bytes();
+    // SAFETY: by contract.
+    unsafe {
         let outcome = normalize_outcome::<V, E, _>(norm, len, || &*row);
         if outcome == Outcome::Changed {
             divide::<V, E>(row, norm);
@@ -127,6 +139,9 @@ unsafe fn is_within_bound<V: Vector, E: Narrow, R: AsRef<[u8]>>(
     // The difference is exact near 1, which that of the square would not be.
     let excess = (norm - 1.0) * (norm + 1.0);
     let square = norm * norm;
+    if square.is_infinite() {
+        return false;
+    }
     let unit = power_of_two(-E::DTYPE.precision_bits().cast_signed());
     let len = len as f64;
     // A step is between unit and 2 unit of its element, or that of the subnormal numbers.

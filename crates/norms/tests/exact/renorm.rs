@@ -121,6 +121,20 @@ fn a_unit_row_stays_bit_for_bit() {
 }
 
 #[test]
+fn rows_whose_squared_norm_leaves_the_range_become_unit() {
+    // The square of such a norm is infinite or zero: infinite is not within any bound of 1.
+    for exponent in [600, -600, 1010, -1060] {
+        let row: Vec<f64> = (1..=64).map(|at| f64::from(at) * 2_f64.powi(exponent)).collect();
+        for shape in [[1, 64, 1], [1, 32, 2]] {
+            let after = check(&encode(&row, Dtype::F64), Dtype::F64, shape);
+            for norm in norms_of(&after, Dtype::F64, shape) {
+                assert!((norm - 1.0).abs() <= f64::EPSILON, "2^{exponent}: {norm:e}");
+            }
+        }
+    }
+}
+
+#[test]
 fn degenerate_rows() {
     for dtype in Dtype::ALL {
         let mut values = vec![5.0; 6 * 5];
