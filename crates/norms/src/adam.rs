@@ -1,7 +1,7 @@
 //! Adam on rows of unit length.
 
 use crate::dispatch::Isa;
-use crate::kernel::adam::Step;
+use crate::kernel::adam::{Step, finite_component};
 use crate::kernel::range::RowRange;
 use crate::kernel::stream::StepColumns;
 use crate::parallel::{part_of, run_parts};
@@ -189,7 +189,8 @@ fn step_columns(
 ) -> Result<Normalized, Error> {
     let count = params.count();
     let along = if coefficients.unit_norm {
-        column_components(isa, grads, params.as_rows(), pool).0
+        let (along, _) = column_components(isa, grads, params.as_rows(), pool);
+        along.into_iter().map(finite_component).collect()
     } else {
         vec![0.0; count]
     };

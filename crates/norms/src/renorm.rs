@@ -140,9 +140,9 @@ fn normalize_columns(isa: Isa, rows: RowsMut<'_>, pool: Option<&Pool>) -> Result
     if total.changed > 0 {
         let rows = rows.transposed();
         let part = part_of(&[rows.layout], pool);
-        let divisors = &norms;
+        let (divisors, inverses) = (&norms, &norms.iter().map(|norm| 1.0 / norm).collect::<Vec<_>>());
         let parts: Vec<_> = RowRange::whole(rows).split(part).collect();
-        run_parts(pool, parts, |range| isa.run(DivideColumns { range, divisors }));
+        run_parts(pool, parts, |range| isa.run(DivideColumns { range, divisors, inverses }));
     }
     Ok(total)
 }

@@ -3,11 +3,10 @@
 use crate::Dtype;
 use crate::adam::Coefficients;
 use crate::dispatch::Kernel;
-use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::bf16_from_f32;
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
-use crate::kernel::renorm::{Outcome, normalize_row, store_block};
-use crate::kernel::sum::prefetch;
+use crate::kernel::renorm::{Outcome, normalize_row, normalize_row_of_norm, store_block};
+use crate::kernel::sum::{SquareSum, prefetch, prefetch_lines};
 use crate::kernel::tangent::dots;
 use crate::kernel::widen::{BLOCK, Bf16, F32};
 use crate::renorm::Normalized;
@@ -87,8 +86,8 @@ impl Kernel for Step<'_> {
                 };
                 // SAFETY: by contract.
                 let outcome = unsafe {
-                    row.update::<V>(&coefficients);
-                    finish::<V>(dtype, row.param, source, &coefficients)
+                    let norm = row.update::<V>(&coefficients);
+                    finish::<V>(dtype, row.param, norm, source, &coefficients)
                 };
                 if master.is_some() {
                     store(param_dtype, &scratch.param, param_bytes);
@@ -172,55 +171,87 @@ impl<'a> Row<'a> {
     unsafe fn step<V: Vector>(mut self, by: &Coefficients) -> Outcome {
         // SAFETY: by contract.
         unsafe {
-            self.update::<V>(by);
+            let norm = self.update::<V>(by);
             if by.unit_norm {
-                normalize_row::<V, F32>(bytemuck::cast_slice_mut(self.param))
+                normalize_row_of_norm::<V, F32>(bytemuck::cast_slice_mut(self.param), norm)
             } else {
                 Outcome::Unchanged
             }
         }
     }
 
-    /// The step itself; the gradient loses its component along the row on the way.
+    /// The step itself; the gradient loses its component along the row on the way. Gives the new row's norm
+    /// where that is constrained.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn update<V: Vector>(&mut self, by: &Coefficients) {
+    unsafe fn update<V: Vector>(&mut self, by: &Coefficients) -> f64 {
         // SAFETY: by contract.
-        let along = if by.unit_norm { unsafe { component::<V>(self.grad, self.param) } } else { 0.0 };
+        let along = if by.unit_norm { unsafe { self.component::<V>() } } else { 0.0 };
+        let row_bytes = size_of_val(self.param);
+        // SAFETY: by contract.
+        let mut sum = unsafe { SquareSum::<V>::new() };
         let (params, param_rest) = self.param.as_chunks_mut::<BLOCK>();
         let (grads, grad_rest) = self.grad.as_chunks::<BLOCK>();
         let (averages, average_rest) = self.exp_avg.as_chunks_mut::<BLOCK>();
         let (squares, square_rest) = self.exp_avg_sq.as_chunks_mut::<BLOCK>();
         let blocks = params.iter_mut().zip(grads).zip(averages.iter_mut().zip(squares.iter_mut()));
         for ((param, grad), (average, square)) in blocks {
+            let (next_param, next_grad) = (param.as_ptr().cast::<u8>(), grad.as_ptr().cast::<u8>());
             // SAFETY: by contract.
             unsafe {
-                if !by.unit_norm {
-                    prefetch::<V>(param.as_ptr().cast(), size_of_val(param));
-                    prefetch::<V>(grad.as_ptr().cast(), size_of_val(grad));
+                if by.unit_norm {
+                    // Averages were asked for while the component was summed; now it is the next row's turn.
+                    prefetch_lines::<V>(next_param.wrapping_add(row_bytes), BLOCK_BYTES);
+                    prefetch_lines::<V>(next_grad.wrapping_add(row_bytes), BLOCK_BYTES);
+                } else {
+                    prefetch::<V>(next_param, BLOCK_BYTES);
+                    prefetch::<V>(next_grad, BLOCK_BYTES);
+                    prefetch::<V>(average.as_ptr().cast(), BLOCK_BYTES);
+                    prefetch::<V>(square.as_ptr().cast(), BLOCK_BYTES);
                 }
-                prefetch::<V>(average.as_ptr().cast(), size_of_val(average));
-                prefetch::<V>(square.as_ptr().cast(), size_of_val(square));
             }
             update(param, grad, average, square, |_| along, by);
+            if by.unit_norm {
+                // SAFETY: by contract; a whole block.
+                unsafe { sum.add_elements::<F32>(param.as_ptr().cast(), BLOCK) }
+            }
         }
         update(param_rest, grad_rest, average_rest, square_rest, |_| along, by);
+        // SAFETY: by contract; the elements after the last block.
+        unsafe {
+            sum.add_elements::<F32>(param_rest.as_ptr().cast(), param_rest.len());
+            sum.norm().0
+        }
+    }
+
+    /// How much of the row there is in its gradient; none where the row has no direction.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn component<V: Vector>(&self) -> f32 {
+        // SAFETY: by contract.
+        let (product, square) = unsafe {
+            dots::<V>(self.grad, self.param, |at| {
+                prefetch_lines::<V>(self.exp_avg.as_ptr().wrapping_add(at).cast(), BLOCK_BYTES);
+                prefetch_lines::<V>(self.exp_avg_sq.as_ptr().wrapping_add(at).cast(), BLOCK_BYTES);
+            })
+        };
+        finite_component(product / square)
     }
 }
 
-/// How much of `param` there is in `grad`; none where `param` has no direction.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-unsafe fn component<V: Vector>(grad: &[f32], param: &[f32]) -> f64 {
-    // SAFETY: by contract.
-    let (product, square) = unsafe { dots::<V>(grad, param) };
-    let along = product / square;
+/// A component that can be removed in float32, else none.
+pub(crate) fn finite_component(along: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the step is float32 arithmetic")]
+    let along = along as f32;
     if along.is_finite() { along } else { 0.0 }
 }
+
+/// Bytes of a block of float32.
+const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
 
 /// The step on some elements, in float32 and in the order of `torch.optim.Adam(fused=True)`.
 #[inline(always)]
@@ -229,16 +260,14 @@ fn update(
     grads: &[f32],
     averages: &mut [f32],
     squares: &mut [f32],
-    along: impl Fn(usize) -> f64,
+    along: impl Fn(usize) -> f32,
     by: &Coefficients,
 ) {
     let state = averages.iter_mut().zip(squares.iter_mut());
     for (index, ((param, grad), (average, square))) in params.iter_mut().zip(grads).zip(state).enumerate() {
         let along = along(index);
         let mut value = *param;
-        #[expect(clippy::cast_possible_truncation, reason = "the projected gradient, rounded once")]
-        let projected =
-            if by.unit_norm { (f64::from(*grad) - f64::from(value) * along) as f32 } else { *grad };
+        let projected = if by.unit_norm { *grad - value * along } else { *grad };
         let mut gradient = projected * by.sign;
         if by.decoupled {
             value *= by.shrink;
@@ -257,32 +286,35 @@ fn update(
     }
 }
 
-/// [`update`] on the bytes of one matrix row of float32, with a component for each of its columns.
+/// The step on one matrix row of float32, with a component for each of its columns.
 #[inline(always)]
 pub(crate) fn update_columns(
     params: &mut [u8],
     grads: &[u8],
     averages: &mut [u8],
     squares: &mut [u8],
-    along: &[f64],
+    along: &[f32],
     by: &Coefficients,
 ) {
-    const PART: usize = BLOCK * 4;
-    let state = averages.chunks_mut(PART).zip(squares.chunks_mut(PART));
-    let parts = params.chunks_mut(PART).zip(grads.chunks(PART)).zip(state).zip(along.chunks(BLOCK));
-    for (((param_bytes, grad_bytes), (average_bytes, square_bytes)), along) in parts {
+    let dtypes = [Dtype::F32; 4];
+    if let Some(row) = Row::in_place(dtypes, params, grads, averages, squares) {
+        update(row.param, row.grad, row.exp_avg, row.exp_avg_sq, |index| along[index], by);
+        return;
+    }
+    let state = averages.chunks_mut(BLOCK_BYTES).zip(squares.chunks_mut(BLOCK_BYTES));
+    let parts = params.chunks_mut(BLOCK_BYTES).zip(grads.chunks(BLOCK_BYTES));
+    for (((param_bytes, grad_bytes), (average_bytes, square_bytes)), along) in
+        parts.zip(state).zip(along.chunks(BLOCK))
+    {
         // Copied, because bytes of a view may lie at any alignment.
         let mut blocks = [[0.0_f32; BLOCK]; 4];
         let sources: [&[u8]; 4] = [param_bytes, grad_bytes, average_bytes, square_bytes];
         for (block, source) in blocks.iter_mut().zip(sources) {
             bytemuck::bytes_of_mut(block)[..source.len()].copy_from_slice(source);
         }
-        let mut components = [0.0; BLOCK];
-        for (component, along) in components.iter_mut().zip(along) {
-            *component = if along.is_finite() { *along } else { 0.0 };
-        }
         let [param, grad, average, square] = &mut blocks;
-        update(param, grad, average, square, |index| components[index], by);
+        let grad = &grad[..along.len()];
+        update(&mut param[..along.len()], grad, average, square, |index| along[index], by);
         for (target, block) in [(param_bytes, param), (average_bytes, average), (square_bytes, square)] {
             let len = target.len();
             target.copy_from_slice(&bytemuck::bytes_of(block)[..len]);
@@ -298,6 +330,7 @@ pub(crate) fn update_columns(
 unsafe fn finish<V: Vector>(
     dtype: Dtype,
     values: &mut [f32],
+    norm: f64,
     target: &mut [u8],
     c: &Coefficients,
 ) -> Outcome {
@@ -307,7 +340,7 @@ unsafe fn finish<V: Vector>(
     }
     if dtype == Dtype::F32 {
         // SAFETY: by contract.
-        let outcome = unsafe { normalize_row::<V, F32>(bytemuck::cast_slice_mut(values)) };
+        let outcome = unsafe { normalize_row_of_norm::<V, F32>(bytemuck::cast_slice_mut(values), norm) };
         store(dtype, values, target);
         return outcome;
     }
@@ -320,8 +353,6 @@ unsafe fn finish<V: Vector>(
         // SAFETY: by contract.
         return unsafe { normalize_row::<V, Bf16>(target) };
     }
-    // SAFETY: by contract.
-    let norm = unsafe { row_norm::<V, F32>(bytemuck::cast_slice(values), None) };
     if norm == 0.0 || !norm.is_finite() {
         store(dtype, values, target);
         return if norm == 0.0 { Outcome::Zero } else { Outcome::Nonfinite };

@@ -177,9 +177,19 @@ impl<V: Vector> SquareSum<V> {
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 pub(crate) unsafe fn prefetch<V: Vector>(next: *const u8, len_bytes: usize) {
+    // SAFETY: by contract.
+    unsafe { prefetch_lines::<V>(next.wrapping_add(AHEAD_BYTES), len_bytes) }
+}
+
+/// Asks for `len_bytes` from `start` on, which need not be readable.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
     for line in (0..len_bytes).step_by(LINE_BYTES) {
         // SAFETY: by contract; a prefetch may point anywhere.
-        unsafe { V::prefetch(next.wrapping_add(AHEAD_BYTES + line)) }
+        unsafe { V::prefetch(start.wrapping_add(line)) }
     }
 }
 

@@ -33,6 +33,17 @@ impl Kernel for RemoveParallel<'_> {
             rows.load::<V>(first + start, loaded);
             for index in 0..loaded {
                 let target = grads.row(index);
+                if grad_dtype == Dtype::F32 && rows.dtype() == Dtype::F32 {
+                    let in_place = (
+                        bytemuck::try_cast_slice_mut(&mut *target),
+                        bytemuck::try_cast_slice(rows.row(index)),
+                    );
+                    if let (Ok(grad), Ok(row)) = in_place {
+                        // SAFETY: by contract.
+                        total.count(unsafe { remove_f32::<V>(grad, row) });
+                        continue;
+                    }
+                }
                 // SAFETY: by contract; the views hold elements of their dtypes.
                 let outcome = unsafe {
                     widen_row::<V>(grad_dtype, target, &mut grad);
@@ -77,6 +88,37 @@ unsafe fn narrow_row(dtype: Dtype, values: &[f64], bytes: &mut [u8]) {
             unsafe { store_block::<E>(values, part) };
         }
     });
+}
+
+/// [`remove`] on float32 where it lies, with the same bits.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn remove_f32<V: Vector>(grad: &mut [f32], row: &[f32]) -> Outcome {
+    // SAFETY: by contract.
+    let (product, square) = unsafe {
+        dots::<V>(grad, row, |at| {
+            prefetch::<V>(grad.as_ptr().wrapping_add(at).cast(), BLOCK * size_of::<f32>());
+            prefetch::<V>(row.as_ptr().wrapping_add(at).cast(), BLOCK * size_of::<f32>());
+        })
+    };
+    let along = product / square;
+    if square == 0.0 {
+        return Outcome::Zero;
+    }
+    if !along.is_finite() || !square.is_finite() {
+        return Outcome::Nonfinite;
+    }
+    if along == 0.0 {
+        return Outcome::Unchanged;
+    }
+    for (value, part) in grad.iter_mut().zip(row) {
+        #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
+        let difference = (f64::from(*value) - f64::from(*part) * along) as f32;
+        *value = difference;
+    }
+    Outcome::Changed
 }
 
 /// `grad -= row * (grad . row) / (row . row)`. A gradient whose row has no direction, or that is not finite
@@ -147,18 +189,20 @@ unsafe fn dot<V: Vector>(x: &[f64], y: &[f64]) -> f64 {
     }
 }
 
-/// The scalar products of `x` and `y` and of `y` with itself, whose products are exact in float64.
+/// The scalar products of `x` and `y` and of `y` with itself, whose products are exact in float64. Calls
+/// `ahead` with the position of each block, to ask for what is needed later.
 ///
 /// # Safety
 /// As [`dot`]; the lengths need not be whole blocks.
 #[inline(always)]
-pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
+pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32], ahead: impl Fn(usize)) -> (f64, f64) {
     let count = x.len().min(y.len());
     let whole = count / BLOCK * BLOCK;
     // SAFETY: by contract; the rest is padded to a block.
     unsafe {
         let mut sums = [SquareSum::<V>::new(); 2];
         for start in (0..whole).step_by(BLOCK) {
+            ahead(start);
             add_products(&mut sums, x.as_ptr().add(start), y.as_ptr().add(start));
         }
         if whole < count {
@@ -181,8 +225,6 @@ pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
 unsafe fn add_products<V: Vector>(sums: &mut [SquareSum<V>; 2], x: *const f32, y: *const f32) {
     // SAFETY: by contract.
     unsafe {
-        prefetch::<V>(x.cast(), BLOCK * size_of::<f32>());
-        prefetch::<V>(y.cast(), BLOCK * size_of::<f32>());
         let zero = V::splat(0.0);
         let (mut product, mut square) = ([zero; 2], [zero; 2]);
         for index in 0..BLOCK / LANES {

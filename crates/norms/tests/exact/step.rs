@@ -35,7 +35,7 @@ fn projection_removes_what_is_parallel() {
             let rows = random(&mut stream, count * len, row_dtype);
             let grads = random(&mut stream, count * len, grad_dtype);
             let (row_values, grad_values) = (decode(&rows, row_dtype), decode(&grads, grad_dtype));
-            let mut reference = None;
+            let (mut reference, mut streamed) = (None, None);
             for isa in Isa::all_available() {
                 let mut result = grads.clone();
                 let target = RowsMut::contiguous(&mut result, grad_dtype, count, len, 1).unwrap();
@@ -48,23 +48,69 @@ fn projection_removes_what_is_parallel() {
                 let target = RowsMut::contiguous(&mut turned, grad_dtype, 1, len, count).unwrap();
                 remove_parallel_with(isa, target, along, None).unwrap();
                 assert!(turned == transpose(&result, size_bytes, count, len), "{isa} strided");
+
+                // Both strided: streamed, with sums in another order.
+                let turned_rows = transpose(&rows, row_dtype.size_bytes(), count, len);
+                let along = Rows::contiguous(&turned_rows, row_dtype, 1, len, count).unwrap();
+                let mut turned = transpose(&grads, size_bytes, count, len);
+                let target = RowsMut::contiguous(&mut turned, grad_dtype, 1, len, count).unwrap();
+                remove_parallel_with(isa, target, along, None).unwrap();
+                assert!(*streamed.get_or_insert_with(|| turned.clone()) == turned, "{isa} streamed");
             }
-            let result = decode(&reference.unwrap(), grad_dtype);
-            for row in 0..count {
-                let of = |values: &[f64]| values[row * len..][..len].to_vec();
-                let (w, g, found) = (of(&row_values), of(&grad_values), of(&result));
-                let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-                let along = dot(&g, &w) / dot(&w, &w);
-                for ((g, w), found) in g.iter().zip(&w).zip(&found) {
-                    let exact = g - along * w;
-                    let scale = g.abs() + (along * w).abs();
-                    let rounding = (-f64::from(grad_dtype.precision_bits())).exp2() * exact.abs()
-                        + grad_dtype.min_subnormal() / 2.0
-                        + 1e-13 * scale;
-                    assert!((exact - found).abs() <= rounding, "{grad_dtype} {len}: {exact:e} {found:e}");
-                }
+            let turned_back = transpose(&streamed.unwrap(), grad_dtype.size_bytes(), len, count);
+            for result in [reference.unwrap(), turned_back] {
+                let result = decode(&result, grad_dtype);
+                check_projection(&row_values, &grad_values, &result, len, grad_dtype);
             }
         }
+    }
+}
+
+/// Every element within one rounding of the exact projection.
+fn check_projection(rows: &[f64], grads: &[f64], found: &[f64], len: usize, dtype: Dtype) {
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    for ((w, g), found) in rows.chunks(len).zip(grads.chunks(len)).zip(found.chunks(len)) {
+        let along = dot(g, w) / dot(w, w);
+        for ((g, w), found) in g.iter().zip(w).zip(found) {
+            let exact = g - along * w;
+            let scale = g.abs() + (along * w).abs();
+            let rounding = (-f64::from(dtype.precision_bits())).exp2() * exact.abs()
+                + dtype.min_subnormal() / 2.0
+                + 1e-13 * scale;
+            assert!((exact - found).abs() <= rounding, "{dtype} {len}: {exact:e} {found:e}");
+        }
+    }
+}
+
+#[test]
+fn columns_without_a_direction_keep_every_bit() {
+    // Of each column: its row, its gradient. Zero row, NaN row, infinite row, NaN gradient, no component, one.
+    let nan = f32::from_bits(0x7fa1_2345);
+    let columns: [[[f32; 2]; 2]; 6] = [
+        [[0.0, 0.0], [1.0, 2.0]],
+        [[nan, 1.0], [3.0, nan]],
+        [[f32::INFINITY, 1.0], [5.0, 6.0]],
+        [[1.0, 1.0], [nan, 8.0]],
+        [[1.0, 0.0], [0.0, 10.0]],
+        [[3.0, 4.0], [3.0, 4.0]],
+    ];
+    let bytes = |part: usize| -> Vec<u8> {
+        (0..2)
+            .flat_map(|row| columns.iter().flat_map(move |column| column[part][row].to_le_bytes()))
+            .collect()
+    };
+    let (rows, before) = (bytes(0), bytes(1));
+    for isa in Isa::all_available() {
+        let mut grads = before.clone();
+        let target = RowsMut::contiguous(&mut grads, Dtype::F32, 1, 2, 6).unwrap();
+        let rows = Rows::contiguous(&rows, Dtype::F32, 1, 2, 6).unwrap();
+        let counts = remove_parallel_with(isa, target, rows, None).unwrap();
+        assert_eq!((counts.changed, counts.unchanged, counts.zero, counts.nonfinite), (1, 1, 1, 3), "{isa}");
+        let mut expected = before.clone();
+        for row in 0..2 {
+            expected[(row * 6 + 5) * 4..][..4].fill(0);
+        }
+        assert!(grads == expected, "{isa}");
     }
 }
 
