@@ -100,6 +100,7 @@ def adam_step_(
     exp_avg_sq: Any,
     axis: int = ...,
     *,
+    master: Any = None,
     step: int,
     lr: float = 1e-3,
     betas: tuple[float, float] = ...,

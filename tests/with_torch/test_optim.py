@@ -279,3 +279,51 @@ def test_cuda_follows_the_cpu():
             optimizer.step()
     torch.testing.assert_close(here, there.cpu(), rtol=1e-5, atol=1e-6)
     assert_unit(there.cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_a_master_takes_steps_that_its_parameter_cannot(path, dtype, dim):
+    start = torch.randn(40, 36)
+    urt.unit_norm_(start, dim)
+    w = nn.Parameter(start.to(dtype))
+    optimizer = urt.UnitNormAdam([w], lr=1e-5, dim=dim, master_weights=True)
+    grad = torch.randn(40, 36).to(dtype)
+    for _ in range(5):
+        w.grad = grad.clone()
+        optimizer.step()
+        master = optimizer.state[w]["master"]
+        assert_unit(master, dim)
+        assert torch.equal(master.to(dtype), w.detach()), "the parameter is the master's rounding"
+    moved = (master - start.to(dtype).float()).abs()
+    assert moved.max() > 4e-5, "five steps of 1e-5 add up, each far below the parameter's rounding"
+    assert optimizer.state[w]["exp_avg"].dtype == torch.float32
+    assert path
+
+
+def test_a_loaded_master_and_its_moments_stay_float32():
+    w, other = pair(8, 12, dtype=torch.bfloat16)
+    optimizers = [urt.UnitNormAdam([x], lr=1e-3, master_weights=True) for x in (w, other)]
+    for _ in range(3):
+        w.grad = torch.randn(8, 12).to(torch.bfloat16)
+        optimizers[0].step()
+    other.data.copy_(w.data)
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for key in ("master", "exp_avg", "exp_avg_sq"):
+        assert torch.equal(optimizers[0].state[w][key], optimizers[1].state[other][key]), key
+    w.grad = torch.randn(8, 12).to(torch.bfloat16)
+    other.grad = w.grad.clone()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert torch.equal(w, other)
+
+
+def test_state_of_plain_adam_gets_a_master_from_the_parameter():
+    ours, theirs = pair(8, 12, dtype=torch.bfloat16)
+    reference = torch.optim.Adam([theirs])
+    theirs.grad = torch.randn(8, 12).to(torch.bfloat16)
+    reference.step()
+    ours.data.copy_(theirs.data)
+    optimizer = urt.UnitNormAdam([ours], master_weights=True)
+    optimizer.load_state_dict(reference.state_dict())
+    assert torch.equal(optimizer.state[ours]["master"], ours.detach().float())

@@ -37,6 +37,11 @@ class UnitNormAdam(Optimizer):
 
     A state dict has the form of `torch.optim.Adam`'s, and each loads the other's. Weight decay is decoupled,
     as in `torch.optim.AdamW`; on constrained rows it only changes the angle of a step.
+
+    A bfloat16 parameter cannot take steps smaller than its own rounding. With `master_weights=True` the state
+    holds a float32 copy of it, `master`, which takes the steps and is what stays unit; the parameter receives
+    its rounding, and the moments are float32. Whoever writes to such a parameter between steps writes to the
+    master too, or the next step undoes it.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class UnitNormAdam(Optimizer):
         weight_decay: float = 0,
         *,
         dim: int = -1,
+        master_weights: bool = False,
     ) -> None:
         """Takes parameters and groups as every optimizer does.
 
@@ -59,6 +65,7 @@ class UnitNormAdam(Optimizer):
             eps: Added to the root of the second moment.
             weight_decay: Decoupled weight decay.
             dim: The dimension that rows run along.
+            master_weights: Keep float32 copies of parameters in narrower formats.
 
         Raises:
             ValueError: an argument out of range.
@@ -79,6 +86,7 @@ class UnitNormAdam(Optimizer):
             "decoupled_weight_decay": True,
             "dim": dim,
             "unit_norm": True,
+            "master_weights": master_weights,
         }
         super().__init__(params, defaults)
 
@@ -94,8 +102,8 @@ class UnitNormAdam(Optimizer):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Loads the state of a `UnitNormAdam`, `torch.optim.Adam` or `torch.optim.AdamW`.
 
-        What those do not know (`dim`, `unit_norm`) stays as it is here; what they do know (`maximize`, and
-        whether weight decay is decoupled) is done as they do it.
+        What those do not know (`dim`, `unit_norm`, `master_weights`) stays as it is here; what they do know
+        (`maximize`, and whether weight decay is decoupled) is done as they do it.
 
         Raises:
             ValueError: the state was made with amsgrad, which is not offered here.
@@ -103,13 +111,25 @@ class UnitNormAdam(Optimizer):
         if any(group.get("amsgrad") for group in state_dict["param_groups"]):
             msg = "the state dict was made with amsgrad=True, which UnitNormAdam does not do"
             raise ValueError(msg)
-        own = [{key: group[key] for key in ("dim", "unit_norm")} for group in self.param_groups]
+        own = [
+            {key: group[key] for key in ("dim", "unit_norm", "master_weights")} for group in self.param_groups
+        ]
         super().load_state_dict(state_dict)
-        for group, kept in zip(self.param_groups, own, strict=True):
+        for group, saved, kept in zip(self.param_groups, state_dict["param_groups"], own, strict=True):
             for key, value in kept.items():
                 group.setdefault(key, value)
             # Adams from before this key existed knew no other way.
             group.setdefault("decoupled_weight_decay", False)
+            for parameter, name in zip(group["params"], saved["params"], strict=True):
+                if _has_master(parameter, group) and (state := state_dict["state"].get(name)):
+                    self._restore_float32(parameter, state)
+
+    def _restore_float32(self, parameter: Tensor, saved: dict[str, Tensor]) -> None:
+        """Undoes that torch casts a loaded state to the format of its parameter."""
+        state = self.state[parameter]
+        for key in ("exp_avg", "exp_avg_sq", "master"):
+            source = saved.get(key, parameter.detach())
+            state[key] = source.to(parameter.device, torch.float32, copy=True)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -143,10 +163,14 @@ class UnitNormAdam(Optimizer):
         state = self.state[parameter]
         if not state:
             state["step"] = torch.tensor(0.0)
-            state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            moments = parameter
+            if _has_master(parameter, group):
+                moments = state["master"] = parameter.detach().to(torch.float32)
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state[moment] = torch.zeros_like(moments, memory_format=torch.preserve_format)
         dim = group["dim"] if group["unit_norm"] else -1
         tensors = [parameter, cast("Tensor", parameter.grad), state["exp_avg"], state["exp_avg_sq"]]
+        tensors += [state["master"]] if "master" in state else []
         if group["unit_norm"]:
             tensors = [local(x, dim, "a constrained parameter") for x in tensors]
         if all(x.dtype in _FUSED_DTYPES for x in tensors) and parameter.ndim and uses_rust(*tensors):
@@ -157,13 +181,14 @@ class UnitNormAdam(Optimizer):
 
 def _fused(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int) -> None:
     step += 1
-    weight, grad, exp_avg, exp_avg_sq = tensors
+    weight, grad, exp_avg, exp_avg_sq, *masters = tensors
     _native.adam_step_(
         weight,
         grad,
         exp_avg,
         exp_avg_sq,
         dim,
+        master=masters[0] if masters else None,
         step=int(step),
         lr=float(group["lr"]),
         betas=group["betas"],
@@ -177,7 +202,12 @@ def _fused(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int)
 
 def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: int) -> None:
     """The same step of separate operations, where the kernel does not reach."""
-    weight, grad, exp_avg, exp_avg_sq = tensors
+    weight, grad, exp_avg, exp_avg_sq, *masters = tensors
+    if masters:
+        (master,) = masters
+        _composed([master, grad.to(torch.float32), exp_avg, exp_avg_sq], step, group, dim)
+        weight.copy_(master)
+        return
     if group["unit_norm"]:
         grad = remove_parallel_(grad.clone(memory_format=torch.preserve_format), weight.detach(), dim)
     beta1, beta2 = group["betas"]
@@ -199,6 +229,10 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
     )
     if group["unit_norm"]:
         unit_norm_(weight, dim)
+
+
+def _has_master(parameter: Tensor, group: dict[str, Any]) -> bool:
+    return bool(group["master_weights"]) and parameter.dtype in (torch.bfloat16, torch.float16)
 
 
 def _check_group(group: dict[str, Any]) -> None:
