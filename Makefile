@@ -108,6 +108,18 @@ fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
 	    -max_total_time=$(FUZZ_SECONDS) -dict=fuzz/dictionaries/$$dictionary.dict; \
 	done
 
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+.PHONY: asan
+asan: ## The Rust tests under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+	  cargo test --quiet --workspace --exclude unitrow --target $(HOST) --target-dir target/asan
+
+.PHONY: valgrind
+valgrind: ## The tests of the kernels under valgrind (half an hour)
+	CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER="valgrind --quiet --error-exitcode=9" \
+	  PROPTEST_CASES=8 cargo test --quiet -p unitrow-norms --target $(HOST) --target-dir target/valgrind
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist .bench
