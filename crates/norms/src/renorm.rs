@@ -5,7 +5,7 @@ use std::ops::Add;
 use crate::dispatch::Isa;
 use crate::float32::torch_figure_with;
 use crate::kernel::range::RowRange;
-use crate::kernel::renorm::{Outcome, Renormalise};
+use crate::kernel::renorm::{Outcome, Renormalise, divisor, is_coarse};
 use crate::kernel::stream::{Decide, DivideColumns};
 use crate::norm::row_norms_with;
 use crate::parallel::{part_of, run_parts};
@@ -133,16 +133,23 @@ pub fn normalize_rows_with(
 }
 
 /// The strided axis: one pass for the norms, one for the division, both in the order of memory.
-fn normalize_columns(isa: Isa, rows: RowsMut<'_>, pool: Option<&Pool>) -> Result<Normalized, Error> {
+fn normalize_columns(isa: Isa, mut rows: RowsMut<'_>, pool: Option<&Pool>) -> Result<Normalized, Error> {
     let mut norms = vec![0.0; rows.count()];
     row_norms_with(isa, rows.as_rows(), &mut norms, pool)?;
     let total = isa.run(Decide { rows: rows.as_rows(), norms: &mut norms });
     if total.changed > 0 {
-        let rows = rows.transposed();
-        let part = part_of(&[rows.layout], pool);
+        let again = norms.iter().copied().any(is_coarse);
+        for norm in &mut norms {
+            *norm = divisor(*norm);
+        }
+        let turned = rows.reborrow().transposed();
+        let part = part_of(&[turned.layout], pool);
         let (divisors, inverses) = (&norms, &norms.iter().map(|norm| 1.0 / norm).collect::<Vec<_>>());
-        let parts: Vec<_> = RowRange::whole(rows).split(part).collect();
+        let parts: Vec<_> = RowRange::whole(turned).split(part).collect();
         run_parts(pool, parts, |range| isa.run(DivideColumns { range, divisors, inverses }));
+        if again {
+            normalize_columns(isa, rows, pool)?;
+        }
     }
     Ok(total)
 }

@@ -96,10 +96,24 @@ pub(crate) unsafe fn normalize_row_of_norm<V: Vector, E: Narrow>(row: &mut [u8],
     unsafe {
         let outcome = normalize_outcome::<V, E, _>(norm, len, || &*row);
         if outcome == Outcome::Changed {
-            divide::<V, E>(row, norm);
+            divide::<V, E>(row, divisor(norm));
+            if is_coarse(norm) {
+                divide::<V, E>(row, row_norm::<V, E>(row, None));
+            }
         }
         outcome
     }
+}
+
+/// Whether a norm is subnormal, as only that of float64 rows can be. It has few bits itself, so such rows are
+/// scaled up first and then have a norm that is exact to rounding.
+pub(crate) fn is_coarse(norm: f64) -> bool {
+    0.0 < norm && norm < f64::MIN_POSITIVE
+}
+
+/// What to divide by first: the norm, or a power of two where that is coarse.
+pub(crate) fn divisor(norm: f64) -> f64 {
+    if is_coarse(norm) { power_of_two(-540) } else { norm }
 }
 
 /// What is to become of a row of `len` elements; looks at them only where the norm does not decide.
