@@ -71,12 +71,18 @@ impl Imitate<'_> {
         }
         let mut values: [Vec<f32>; TOGETHER] = Default::default();
         for (group, norms) in self.norms.chunks_mut(TOGETHER).enumerate() {
-            for (index, values) in values.iter_mut().take(norms.len()).enumerate() {
-                let row = row_bytes::<E>(self.rows, group * TOGETHER + index, &mut gathered);
-                // SAFETY: by contract.
-                unsafe { widen_row::<V, E>(row, len, values) };
-            }
-            let rows = values.each_ref().map(Vec::as_slice);
+            let first = group * TOGETHER;
+            let in_place = if norms.len() == TOGETHER { rows_in_place::<E>(self.rows, first) } else { None };
+            let rows = if let Some(rows) = in_place {
+                rows
+            } else {
+                for (index, values) in values.iter_mut().take(norms.len()).enumerate() {
+                    let row = row_bytes::<E>(self.rows, first + index, &mut gathered);
+                    // SAFETY: by contract.
+                    unsafe { widen_row::<V, E>(row, len, values) };
+                }
+                values.each_ref().map(Vec::as_slice)
+            };
             let sums = match self.way {
                 Summation::Sequential => lanes::<f32, 1, 1>(rows, 1, f32::mul_add),
                 // torch reads bfloat16 sixteen at a time, into eight sums.
@@ -93,6 +99,22 @@ impl Imitate<'_> {
             }
         }
     }
+}
+
+/// The rows from `first` on where they lie, if that is in float32, next to each other and aligned.
+#[inline(always)]
+fn rows_in_place<E: Element>(rows: Rows<'_>, first: usize) -> Option<[&[f32]; TOGETHER]> {
+    let layout = rows.layout;
+    if E::DTYPE != Dtype::F32 || layout.strides[1] != 1 {
+        return None;
+    }
+    let mut found = [&[][..]; TOGETHER];
+    for (index, row) in found.iter_mut().enumerate() {
+        let start = layout.start(first + index) * size_of::<f32>();
+        let bytes = &rows.bytes[start..][..layout.shape[1] * size_of::<f32>()];
+        *row = bytemuck::try_cast_slice(bytes).ok()?;
+    }
+    Some(found)
 }
 
 /// The bytes of row `index`, next to each other.
@@ -159,10 +181,11 @@ where
         rows.map(|row| if row.len() == len { &row.as_chunks::<LANES>().0[..count] } else { &[][..] });
     let mut sums = [[T::default(); LANES]; TOGETHER];
     if chunks.iter().all(|chunks| chunks.len() == count) {
-        for index in 0..count {
-            for (sums, chunks) in sums.iter_mut().zip(chunks) {
-                for (sum, value) in sums.iter_mut().zip(chunks[index]) {
-                    *sum = *sum + value * value;
+        let [a, b, c, d] = chunks;
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            for (sums, chunk) in sums.iter_mut().zip([a, b, c, d]) {
+                for (sum, value) in sums.iter_mut().zip(chunk) {
+                    *sum = *sum + *value * *value;
                 }
             }
         }
