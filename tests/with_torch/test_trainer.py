@@ -369,3 +369,35 @@ def test_learning_rates_of_decoder_and_thresholds(data, tmp_path):
     other = moved("other", topk_steps=0, decoder_lr_factor=0.5, threshold_lr_factor=0.25)
     ratios = {name: float(other[name] / plain[name]) for name in ("W_enc", "W_dec", "threshold")}
     assert ratios == pytest.approx({"W_enc": 1, "W_dec": 0.5, "threshold": 0.25}, rel=1e-2)
+
+
+def test_a_run_without_a_checkpoint_yet_is_not_written_over(data, tmp_path):
+    Trainer(config(checkpoint_every=100, steps=100), data, tmp_path).train(until=20)
+    for checkpoint in (tmp_path / "checkpoints").glob("*"):
+        checkpoint.unlink()
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match=r"run_dir: .* holds a run; resume=True"):
+        Trainer(config(checkpoint_every=100, steps=100, seed=7), data, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_shards_of_another_site_do_not_go_on_with_a_run(tmp_path):
+    x, y = pairs(900)
+    folders = [write_shards(tmp_path / name, x, y, [900], site=name) for name in ("layer3", "layer4")]
+    Trainer(config(), ActivationShards(folders[0], bucket_rows=200), tmp_path / "run").train(until=10)
+    with pytest.raises(ConfigError):
+        Trainer(config(), ActivationShards(folders[1], bucket_rows=200), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("topk", {"topk": 0.4}),
+        ("target_l0", {"target_l0": D_SAE + 1.0}),
+        ("sparsity_coefficient", {"sparsity": "l0-control", "sparsity_coefficient": 0.0}),
+        ("threshold_init", {"threshold_init": 0.0, "topk_steps": 0}),
+    ],
+)
+def test_fields_that_would_train_nothing_are_refused(name, values):
+    with pytest.raises(ConfigError, match=name):
+        config(**values)

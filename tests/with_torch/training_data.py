@@ -18,7 +18,7 @@ def pairs(rows, seed=0, d_in=D_IN, d_out=D_OUT):
     return x, torch.relu(x @ mix - 4) @ back / 5 + 1
 
 
-def write_shards(folder, inputs, targets, sizes, dtype="F32"):
+def write_shards(folder, inputs, targets, sizes, dtype="F32", site="mlp"):
     """Shards of the given numbers of rows."""
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -29,6 +29,7 @@ def write_shards(folder, inputs, targets, sizes, dtype="F32"):
             (name, dtype, list(part.shape), part.to(kinds[dtype]).view(torch.uint8).numpy().tobytes())
             for name, part in (("inputs", inputs[at : at + rows]), ("targets", targets[at : at + rows]))
         ]
-        _native.write_safetensors(str(path), tensors, [("model", "none"), ("tokens", str(rows))])
+        metadata = [("model", "none"), ("site", site), ("tokens", str(rows))]
+        _native.write_safetensors(str(path), tensors, metadata)
         at += rows
     return folder

@@ -68,6 +68,21 @@ def check_together(config: TrainerConfig) -> None:
         raise ConfigError("initial_l0 must not be given where init is matched, which chooses b_enc")
     if (config.topk_steps or config.init == "matched") and config.topk >= config.d_sae:
         raise ConfigError(f"topk must be below d_sae = {config.d_sae}, and is {config.topk}")
+    if (config.topk_steps or config.init == "matched") and config.topk < 1:
+        raise ConfigError(f"topk must be at least 1, and is {config.topk}")
+    _check_sparsity(config)
+
+
+def _check_sparsity(config: TrainerConfig) -> None:
+    """Refuse what would train nothing, or without end."""
+    if config.target_l0 is not None and config.target_l0 > config.d_sae:
+        raise ConfigError(f"target_l0 must be at most d_sae = {config.d_sae}, and is {config.target_l0}")
+    if config.sparsity == "l0-control" and config.sparsity_coefficient == 0:
+        raise ConfigError(
+            "sparsity_coefficient must be positive for l0-control, which multiplies it, and is 0"
+        )
+    if config.bandwidth_of_threshold is not None and config.threshold_init == 0 and not config.topk_steps:
+        raise ConfigError("threshold_init must be positive for bandwidth_of_threshold, and is 0")
 
 
 def _check(name: str, value: Any, kind: Any) -> None:

@@ -98,7 +98,7 @@ class Trainer:
         self._telemetry = Telemetry(self.model, config, self._device)
         self.step = 0
         found = checkpoints.paths(self._checkpoint_dir)
-        if found and not resume:
+        if not resume and (found or os.path.exists(os.path.join(self._run_dir, "metrics.jsonl"))):
             raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
         if distributed.is_main():
             checkpoints.remove_unfinished(self._checkpoint_dir)

@@ -69,8 +69,14 @@ class ActivationShards:
         self.metadata = self._shards[0].metadata
 
     def describe(self) -> dict[str, Any]:
-        """Sizes of shards and buckets: what the order depends on beside the seed."""
-        return {"rows": [shard.rows for shard in self._shards], "bucket_rows": self._bucket_rows}
+        """What the order depends on beside the seed, and what tells one recording from another."""
+        first = self._shards[0]
+        return {
+            "rows": [shard.rows for shard in self._shards],
+            "bucket_rows": self._bucket_rows,
+            "tensors": [[tensor.dtype, tensor.width] for tensor in first.tensors],
+            "metadata": dict(first.metadata),
+        }
 
     def batches(
         self, batch_size: int, *, seed: int = 0, start: int = 0, part: Part | None = None
