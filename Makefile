@@ -116,7 +116,7 @@ asan: ## The Rust tests under AddressSanitizer
 	  cargo test --quiet --workspace --exclude unitrow --target $(HOST) --target-dir target/asan
 
 .PHONY: valgrind
-valgrind: ## The tests of the kernels under valgrind (half an hour)
+valgrind: ## The tests of the kernels under valgrind
 	CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER="valgrind --quiet --error-exitcode=9" \
 	  PROPTEST_CASES=8 cargo test --quiet -p unitrow-norms --target $(HOST) --target-dir target/valgrind
 

@@ -401,3 +401,10 @@ def test_shards_of_another_site_do_not_go_on_with_a_run(tmp_path):
 def test_fields_that_would_train_nothing_are_refused(name, values):
     with pytest.raises(ConfigError, match=name):
         config(**values)
+
+
+def test_pieces_of_different_widths_are_refused(tmp_path):
+    # Smaller than a batch, so that the two would be joined.
+    pieces = [pairs(20), (torch.randn(20, D_IN + 1), torch.randn(20, D_OUT))]
+    with pytest.raises(ArrayError, match="item 1 must have widths"):
+        Trainer(config(), pieces, tmp_path).train()

@@ -61,7 +61,8 @@ class Pairs:
 
         Raises:
             ArrayTypeError: A piece is no pair of floating-point tensors.
-            ArrayError: Its tensors are not matrices with the same number of rows.
+            ArrayError: Its tensors are not matrices with the same number of rows, or of other widths than
+                those of the first piece.
         """
         mine = part_of(batch_size, part)
         held: list[Pair] = []
@@ -85,10 +86,16 @@ class Pairs:
 
     def _pieces(self) -> Iterator[Pair]:
         number = 0
+        widths: list[int] | None = None
         while True:
             before = number
             for pair in self._pairs:
-                yield _checked(pair, number)
+                checked = _checked(pair, number)
+                found = [tensor.shape[1] for tensor in checked]
+                widths = widths or found
+                if found != widths:
+                    raise ArrayError(f"item {number} must have widths {widths}, as item 0, and has {found}")
+                yield checked
                 number += 1
             if number == before or iter(self._pairs) is self._pairs:
                 return

@@ -127,7 +127,9 @@ def _dead(
     values, places = torch.where(dead, z, -torch.inf).topk(min(config.dead_k, config.d_sae), dim=-1)
     # Where fewer latents are dead than may be active the rest is -inf, which ReLU turns into nothing.
     f = torch.zeros_like(z).scatter(-1, places, torch.relu(values))
-    return (residual.detach() - (f @ model.W_dec).to(residual.dtype)).square().sum(-1).mean()
+    missed = (residual.detach() - (f @ model.W_dec).to(residual.dtype)).square().sum(-1).mean()
+    # With nobody to revive, what is missed is no one's loss.
+    return missed * dead.any()
 
 
 def _row_norms(model: JumpReLUTranscoder, config: TrainerConfig) -> Tensor | float:
