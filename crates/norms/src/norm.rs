@@ -10,8 +10,11 @@ use crate::{Counts, Error, Pool, Rows};
 /// Bytes below which a second thread costs more than it saves where rows are written.
 pub(crate) const PARALLEL_BYTES: usize = 1 << 18;
 
-/// The same for norms alone, which take a tenth of the time: waking a thread costs as much as reading 2 MiB.
-const PARALLEL_NORM_BYTES: usize = 1 << 22;
+/// The same for norms alone, which take a tenth of the time: waking a thread can cost as much as reading 4 MiB.
+const PARALLEL_NORM_BYTES: usize = 1 << 24;
+
+/// Bytes of one part of a parallel pass: long enough for prefetchers, short enough to share evenly.
+const PART_BYTES: usize = 1 << 20;
 
 /// The Euclidean norm of every row, accumulated in float64 from exactly widened elements.
 ///
@@ -84,7 +87,7 @@ fn over_rows(
     match pool.filter(|pool| pool.threads() > 1 && total_bytes >= PARALLEL_NORM_BYTES) {
         None => work(0, norms),
         Some(pool) => {
-            let mut part = (PARALLEL_BYTES / 4 / row_bytes.max(1)).max(1);
+            let mut part = (PART_BYTES / row_bytes.max(1)).max(1);
             if rows.layout.is_columns() {
                 part = part.max(norms.len().div_ceil(pool.threads()).min(TILE));
             }

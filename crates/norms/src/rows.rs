@@ -135,6 +135,12 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// The bytes of a row whose elements lie next to each other.
+    pub(crate) fn row(&self, row: usize) -> &'a [u8] {
+        let size_bytes = self.layout.dtype.size_bytes();
+        &self.bytes[self.layout.start(row) * size_bytes..][..self.layout.shape[1] * size_bytes]
+    }
+
     /// Rows of a dense array in C order.
     ///
     /// # Errors

@@ -8,6 +8,8 @@
     reason = "a function that is not inlined loses the caller's target features"
 )]
 
+use std::array::from_fn;
+
 /// Lanes of a [`Vector`].
 pub(crate) const LANES: usize = 8;
 
@@ -54,11 +56,74 @@ pub(crate) unsafe trait Arithmetic: Copy {
     unsafe fn sqrt(self) -> Self;
 }
 
+/// Arithmetic on eight float32.
+///
+/// # Safety
+/// As [`Vector`].
+pub(crate) unsafe trait Single: Copy {
+    /// All lanes `value`.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn splat(value: f32) -> Self;
+
+    /// Reads eight at any alignment.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `source` is readable for 32 bytes.
+    unsafe fn load(source: *const f32) -> Self;
+
+    /// Writes eight at any alignment.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `target` is writable for 32 bytes.
+    unsafe fn store(self, target: *mut f32);
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn add(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn sub(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn mul(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn div(self, other: Self) -> Self;
+
+    /// `self * factor + term`, lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn sqrt(self) -> Self;
+}
+
 /// Eight float64 lanes.
 ///
 /// # Safety
 /// Implementations touch only the memory that each method names. For calls see [`Arithmetic`].
 pub(crate) unsafe trait Vector: Arithmetic {
+    /// Eight float32 lanes.
+    type Single: Single;
+
     /// Reads eight float64 at any alignment.
     ///
     /// # Safety
@@ -77,11 +142,24 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// The CPU has this instruction set; `target` is writable for 64 bytes.
     unsafe fn store(self, target: *mut f64);
 
+    /// The lanes, widened.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn from_single(lanes: Self::Single) -> Self;
+
     /// Asks for the cache line at `address`, which need not be readable.
     ///
     /// # Safety
     /// The CPU has this instruction set.
     unsafe fn prefetch(address: *const u8);
+
+    /// Asks for the cache line at `address`, which need not be readable, for some time later: it need not come
+    /// further than the second-level cache.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    unsafe fn prefetch_for_later(address: *const u8);
 
     /// `self + x * y` where the caller knows every product to be exact, so that fused or not is one result.
     ///
@@ -139,5 +217,55 @@ unsafe impl Arithmetic for f64 {
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         self.sqrt()
+    }
+}
+
+// SAFETY: plain Rust; memory as each method names it.
+unsafe impl Single for [f32; LANES] {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        // SAFETY: the caller vouches for 32 readable bytes.
+        unsafe { source.cast::<Self>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32) {
+        // SAFETY: the caller vouches for 32 writable bytes.
+        unsafe { target.cast::<Self>().write_unaligned(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        from_fn(|lane| self[lane] + other[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        from_fn(|lane| self[lane] - other[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        from_fn(|lane| self[lane] * other[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        from_fn(|lane| self[lane] / other[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        from_fn(|lane| self[lane].mul_add(factor[lane], term[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        self.map(f32::sqrt)
     }
 }

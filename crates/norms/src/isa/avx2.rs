@@ -1,14 +1,16 @@
 //! AVX2 with FMA and F16C: two registers of four float64.
 
 use std::arch::x86_64::{
-    __m256d, _MM_HINT_T0, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps, _mm256_add_pd,
-    _mm256_and_pd, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_div_pd, _mm256_fmadd_pd,
-    _mm256_fnmadd_pd, _mm256_loadu_pd, _mm256_mul_pd, _mm256_or_pd, _mm256_set1_pd, _mm256_sqrt_pd,
-    _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
+    __m256, __m256d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps,
+    _mm256_add_pd, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd,
+    _mm256_div_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd,
+    _mm256_fnmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set1_pd,
+    _mm256_set1_ps, _mm256_sqrt_pd, _mm256_sqrt_ps, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
+    _mm256_sub_ps,
 };
 
 use crate::dispatch::Kernel;
-use crate::vector::{Arithmetic, Vector};
+use crate::vector::{Arithmetic, Single, Vector};
 
 /// Eight lanes in two registers.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,8 @@ unsafe impl Arithmetic for Avx2 {
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX2, FMA and F16C.
 unsafe impl Vector for Avx2 {
+    type Single = __m256;
+
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {
         // SAFETY: AVX and 64 readable bytes by contract.
@@ -97,9 +101,24 @@ unsafe impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn from_single(lanes: __m256) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe {
+            let (lower, upper) = (_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+            Self(_mm256_cvtps_pd(lower), _mm256_cvtps_pd(upper))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
         // SAFETY: a hint; no address faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_for_later(address: *const u8) {
+        // SAFETY: a hint; no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]
@@ -134,6 +153,63 @@ unsafe impl Vector for Avx2 {
     }
 }
 
+// SAFETY: memory as each method names it; the caller of each method vouches for AVX and FMA.
+unsafe impl Single for __m256 {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        // SAFETY: AVX and 32 readable bytes by contract.
+        unsafe { _mm256_loadu_ps(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32) {
+        // SAFETY: AVX and 32 writable bytes by contract.
+        unsafe { _mm256_storeu_ps(target, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_sub_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_div_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        // SAFETY: FMA by contract.
+        unsafe { _mm256_fmadd_ps(self, factor, term) }
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: AVX by contract.
+        unsafe { _mm256_sqrt_ps(self) }
+    }
+}
+
 /// `x / norm`: multiplied, then put right by the remainder, which is cheaper than a division and gives the same
 /// bits (Markstein).
 ///
@@ -145,9 +221,8 @@ unsafe fn half_quotient(x: __m256d, norm: __m256d, inverse: __m256d) -> __m256d 
     // SAFETY: by contract.
     unsafe {
         let near = _mm256_mul_pd(x, inverse);
-        let remainder = _mm256_fnmadd_pd(near, norm, x);
-        let quotient = _mm256_fmadd_pd(remainder, inverse, near);
-        // The remainder of a negative zero is a positive one: the sign is taken from the dividend.
-        _mm256_or_pd(quotient, _mm256_and_pd(x, _mm256_set1_pd(-0.0)))
+        // What is too much, not what is missing: subtracted from a zero of either sign, a zero leaves the sign.
+        let excess = _mm256_fmsub_pd(near, norm, x);
+        _mm256_fnmadd_pd(excess, inverse, near)
     }
 }

@@ -1,10 +1,10 @@
 //! AVX-512: one register of eight float64.
 
 use std::arch::x86_64::{
-    __m512d, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps, _mm512_add_pd,
-    _mm512_and_pd, _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_div_pd, _mm512_fmadd_pd,
-    _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_or_pd, _mm512_set1_pd, _mm512_sqrt_pd,
-    _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd,
+    __m256, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_storeu_ps, _mm512_add_pd, _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_div_pd,
+    _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_set1_pd,
+    _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -74,6 +74,9 @@ unsafe impl Arithmetic for Avx512 {
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX-512.
 unsafe impl Vector for Avx512 {
+    // Half a register: what takes its time in float32 is division, which is no faster in whole ones.
+    type Single = __m256;
+
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {
         // SAFETY: AVX-512 and 64 readable bytes by contract.
@@ -93,9 +96,21 @@ unsafe impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn from_single(lanes: __m256) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_cvtps_pd(lanes) })
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(address: *const u8) {
         // SAFETY: a hint; no address faults.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_for_later(address: *const u8) {
+        // SAFETY: a hint; no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
     #[inline(always)]
@@ -110,10 +125,10 @@ unsafe impl Vector for Avx512 {
         // SAFETY: AVX-512 by contract.
         unsafe {
             let near = _mm512_mul_pd(self.0, inverse.0);
-            let remainder = _mm512_fnmadd_pd(near, norm.0, self.0);
-            let quotient = _mm512_fmadd_pd(remainder, inverse.0, near);
-            // The remainder of a negative zero is a positive one: the sign is taken from the dividend.
-            Self(_mm512_or_pd(quotient, _mm512_and_pd(self.0, _mm512_set1_pd(-0.0))))
+            // What is too much, not what is missing: subtracted from a zero of either sign, a zero leaves the
+            // sign.
+            let excess = _mm512_fmsub_pd(near, norm.0, self.0);
+            Self(_mm512_fnmadd_pd(excess, inverse.0, near))
         }
     }
 

@@ -8,7 +8,7 @@ use std::array::from_fn;
 
 use crate::dispatch::Kernel;
 use crate::kernel::widen::f16_to_f32;
-use crate::vector::{Arithmetic, Vector};
+use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in four registers.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,8 @@ unsafe impl Arithmetic for Neon {
 
 // SAFETY: memory as each method names it; the caller of each method vouches for NEON.
 unsafe impl Vector for Neon {
+    type Single = [f32; LANES];
+
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {
         // SAFETY: NEON and 64 readable bytes by contract.
@@ -90,9 +92,18 @@ unsafe impl Vector for Neon {
         }
     }
 
+    #[inline(always)]
+    unsafe fn from_single(lanes: [f32; LANES]) -> Self {
+        // SAFETY: eight float32 are readable.
+        unsafe { Self::widen(lanes.as_ptr()) }
+    }
+
     // The instruction is not stable in Rust; these cores prefetch streams by themselves.
     #[inline(always)]
     unsafe fn prefetch(_address: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_for_later(_address: *const u8) {}
 
     #[inline(always)]
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {

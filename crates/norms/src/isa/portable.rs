@@ -53,6 +53,8 @@ unsafe impl Arithmetic for Portable {
 
 // SAFETY: no instruction beyond the target's baseline; memory as each method names it.
 unsafe impl Vector for Portable {
+    type Single = [f32; LANES];
+
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {
         // SAFETY: the caller vouches for 64 readable bytes.
@@ -73,7 +75,15 @@ unsafe impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn from_single(lanes: [f32; LANES]) -> Self {
+        Self(lanes.map(f64::from))
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(_address: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_for_later(_address: *const u8) {}
 
     #[inline(always)]
     unsafe fn add_exact_product(self, x: Self, y: Self) -> Self {

@@ -5,12 +5,13 @@ use crate::adam::Coefficients;
 use crate::dispatch::Kernel;
 use crate::kernel::narrow::bf16_from_f32;
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
-use crate::kernel::renorm::{Outcome, normalize_row, normalize_row_of_norm, store_block};
-use crate::kernel::sum::{SquareSum, prefetch, prefetch_lines};
-use crate::kernel::tangent::dots;
+use crate::kernel::renorm::{
+    Outcome, divide, normalize_outcome, normalize_row, normalize_row_of_norm, store_block,
+};
+use crate::kernel::sum::{AHEAD_BYTES, LINE_BYTES, SquareSum};
 use crate::kernel::widen::{BLOCK, Bf16, F32};
 use crate::renorm::Normalized;
-use crate::vector::Vector;
+use crate::vector::{LANES, Single, Vector};
 
 /// One step on some rows. All views have the same rows; each holds f32 or bf16, the master f32.
 pub(crate) struct Step<'a> {
@@ -172,11 +173,16 @@ impl<'a> Row<'a> {
         // SAFETY: by contract.
         unsafe {
             let norm = self.update::<V>(by);
-            if by.unit_norm {
-                normalize_row_of_norm::<V, F32>(bytemuck::cast_slice_mut(self.param), norm)
-            } else {
-                Outcome::Unchanged
+            if !by.unit_norm {
+                return Outcome::Unchanged;
             }
+            let outcome = normalize_outcome::<V, F32, _>(norm, self.param.len(), || {
+                bytemuck::cast_slice::<f32, u8>(self.param)
+            });
+            if outcome == Outcome::Changed {
+                scale::<V>(self.param, norm);
+            }
+            outcome
         }
     }
 
@@ -190,43 +196,49 @@ impl<'a> Row<'a> {
         // SAFETY: by contract.
         let along = if by.unit_norm { unsafe { self.component::<V>() } } else { 0.0 };
         let row_bytes = size_of_val(self.param);
-        // SAFETY: by contract.
-        let mut sum = unsafe { SquareSum::<V>::new() };
-        let (params, param_rest) = self.param.as_chunks_mut::<BLOCK>();
-        let (grads, grad_rest) = self.grad.as_chunks::<BLOCK>();
-        let (averages, average_rest) = self.exp_avg.as_chunks_mut::<BLOCK>();
-        let (squares, square_rest) = self.exp_avg_sq.as_chunks_mut::<BLOCK>();
-        let blocks = params.iter_mut().zip(grads).zip(averages.iter_mut().zip(squares.iter_mut()));
-        for ((param, grad), (average, square)) in blocks {
-            let (next_param, next_grad) = (param.as_ptr().cast::<u8>(), grad.as_ptr().cast::<u8>());
-            // SAFETY: by contract.
-            unsafe {
+        let (whole, len) = (self.param.len() / BLOCK * BLOCK, self.param.len());
+        let row = self.streams();
+        // SAFETY: by contract; blocks of the row, then what is left of it. A prefetch may point anywhere.
+        unsafe {
+            let mut sum = SquareSum::<V>::new();
+            let (by_lane, along) = (Splat::<V>::new(by), V::Single::splat(along));
+            for at in (0..whole).step_by(BLOCK) {
+                let block = row.at(at);
                 if by.unit_norm {
-                    // Averages were asked for while the component was summed; now it is the next row's turn.
-                    prefetch_lines::<V>(next_param.wrapping_add(row_bytes), BLOCK_BYTES);
-                    prefetch_lines::<V>(next_grad.wrapping_add(row_bytes), BLOCK_BYTES);
+                    // The update keeps the divider busy, the sums before and after it the multipliers, and both
+                    // would wait for memory. So all that the next row needs is asked for here, evenly; asked
+                    // for during the sums it would come in their way.
+                    let ask =
+                        |part: *const f32| V::prefetch_for_later(part.cast::<u8>().wrapping_add(row_bytes));
+                    update_block::<V>(block, along, ask, &by_lane);
+                    sum.add_written(block.param);
                 } else {
-                    prefetch::<V>(next_param, BLOCK_BYTES);
-                    prefetch::<V>(next_grad, BLOCK_BYTES);
-                    prefetch::<V>(average.as_ptr().cast(), BLOCK_BYTES);
-                    prefetch::<V>(square.as_ptr().cast(), BLOCK_BYTES);
+                    let ask = |part: *const f32| V::prefetch(part.cast::<u8>().wrapping_add(AHEAD_BYTES));
+                    update_block::<V>(block, along, ask, &by_lane);
                 }
             }
-            update(param, grad, average, square, |_| along, by);
-            if by.unit_norm {
-                // SAFETY: by contract; a whole block.
-                unsafe { sum.add_elements::<F32>(param.as_ptr().cast(), BLOCK) }
-            }
-        }
-        update(param_rest, grad_rest, average_rest, square_rest, |_| along, by);
-        // SAFETY: by contract; the elements after the last block.
-        unsafe {
-            sum.add_elements::<F32>(param_rest.as_ptr().cast(), param_rest.len());
+            let rest = row.at(whole);
+            update::<V>(rest, len - whole, |_| along, &by_lane);
+            sum.add_elements::<F32>(rest.param.cast(), len - whole);
             sum.norm().0
         }
     }
 
+    fn streams(&mut self) -> Streams {
+        let len = self.param.len();
+        assert!(len == self.grad.len() && len == self.exp_avg.len() && len == self.exp_avg_sq.len());
+        Streams {
+            param: self.param.as_mut_ptr(),
+            grad: self.grad.as_ptr(),
+            average: self.exp_avg.as_mut_ptr(),
+            square: self.exp_avg_sq.as_mut_ptr(),
+        }
+    }
+
     /// How much of the row there is in its gradient; none where the row has no direction.
+    ///
+    /// Products and the sums of eight of them are float32, which is what the projection is: it leaves 5 U of
+    /// the gradient's length along the row at most, and mostly far less.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
@@ -234,12 +246,81 @@ impl<'a> Row<'a> {
     unsafe fn component<V: Vector>(&self) -> f32 {
         // SAFETY: by contract.
         let (product, square) = unsafe {
-            dots::<V>(self.grad, self.param, |at| {
-                prefetch_lines::<V>(self.exp_avg.as_ptr().wrapping_add(at).cast(), BLOCK_BYTES);
-                prefetch_lines::<V>(self.exp_avg_sq.as_ptr().wrapping_add(at).cast(), BLOCK_BYTES);
-            })
+            let mut sums = [SquareSum::<V>::new(); 2];
+            let (grads, grad_rest) = self.grad.as_chunks::<BLOCK>();
+            let (params, param_rest) = self.param.as_chunks::<BLOCK>();
+            for (grad, param) in grads.iter().zip(params) {
+                add_block::<V>(&mut sums, grad, param);
+            }
+            let (mut grad, mut param) = ([0.0; BLOCK], [0.0; BLOCK]);
+            grad[..grad_rest.len()].copy_from_slice(grad_rest);
+            param[..param_rest.len()].copy_from_slice(param_rest);
+            add_block::<V>(&mut sums, &grad, &param);
+            (sums[0].total(), sums[1].total())
         };
         finite_component(product / square)
+    }
+}
+
+/// Adds a block of `grad param` to the first sum and of `param param` to the second.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn add_block<V: Vector>(sums: &mut [SquareSum<V>; 2], grad: &[f32; BLOCK], param: &[f32; BLOCK]) {
+    // SAFETY: by contract.
+    unsafe {
+        let zero = V::Single::splat(0.0);
+        let (mut product, mut square) = ([zero; 2], [zero; 2]);
+        for index in 0..BLOCK / LANES {
+            let grad = V::Single::load(grad.as_ptr().add(index * LANES));
+            let param = V::Single::load(param.as_ptr().add(index * LANES));
+            product[index % 2] = product[index % 2].add(grad.mul(param));
+            square[index % 2] = square[index % 2].add(param.mul(param));
+        }
+        sums[0].add_chunk(V::from_single(product[0].add(product[1])));
+        sums[1].add_chunk(V::from_single(square[0].add(square[1])));
+    }
+}
+
+/// Divides a row by its norm in float32: `x (high + low)` with `high + low = 1 / norm` to 2⁻⁴⁸, rounded once. So
+/// an element may be further than half an ulp from its quotient, but by no more than 2⁻²³ ulp.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `norm` is that of `row`, and not zero.
+#[inline(always)]
+unsafe fn scale<V: Vector>(row: &mut [f32], norm: f64) {
+    // Where neither factor nor products leave the range of float32.
+    if !(1e-6..1e6).contains(&norm) {
+        // SAFETY: by contract.
+        unsafe { divide::<V, F32>(bytemuck::cast_slice_mut(row), norm) };
+        return;
+    }
+    let inverse = 1.0 / norm;
+    #[expect(clippy::cast_possible_truncation, reason = "split into what float32 holds and what it does not")]
+    let (high, low) = (inverse as f32, (inverse - f64::from(inverse as f32)) as f32);
+    // SAFETY: by contract.
+    let factors = unsafe { (V::Single::splat(high), V::Single::splat(low)) };
+    let (eights, rest) = row.as_chunks_mut::<LANES>();
+    for eight in eights {
+        // SAFETY: by contract; eight elements.
+        unsafe { scale_eight::<V>(eight, factors) }
+    }
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    // SAFETY: by contract.
+    unsafe { scale_eight::<V>(&mut last, factors) }
+    rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn scale_eight<V: Vector>(eight: &mut [f32; LANES], (high, low): (V::Single, V::Single)) {
+    // SAFETY: by contract; eight elements.
+    unsafe {
+        let x = V::Single::load(eight.as_ptr());
+        x.mul_add(high, x.mul(low)).store(eight.as_mut_ptr());
     }
 }
 
@@ -250,45 +331,178 @@ pub(crate) fn finite_component(along: f64) -> f32 {
     if along.is_finite() { along } else { 0.0 }
 }
 
-/// Bytes of a block of float32.
-const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
+/// What a step computes once, in every lane.
+struct Splat<V: Vector> {
+    unit_norm: bool,
+    decoupled: bool,
+    weight_is_small: bool,
+    sign: V::Single,
+    shrink: V::Single,
+    weight_decay: V::Single,
+    beta1: V::Single,
+    one_minus_beta1: V::Single,
+    beta2: V::Single,
+    one_minus_beta2: V::Single,
+    inverse_correction2_sqrt: V::Single,
+    eps: V::Single,
+    minus_step_size: V::Single,
+}
 
-/// The step on some elements, in float32 and in the order of `torch.optim.Adam(fused=True)`.
-#[inline(always)]
-fn update(
-    params: &mut [f32],
-    grads: &[f32],
-    averages: &mut [f32],
-    squares: &mut [f32],
-    along: impl Fn(usize) -> f32,
-    by: &Coefficients,
-) {
-    let state = averages.iter_mut().zip(squares.iter_mut());
-    for (index, ((param, grad), (average, square))) in params.iter_mut().zip(grads).zip(state).enumerate() {
-        let along = along(index);
-        let mut value = *param;
-        let projected = if by.unit_norm { *grad - value * along } else { *grad };
-        let mut gradient = projected * by.sign;
-        if by.decoupled {
-            value *= by.shrink;
-        } else {
-            gradient += value * by.weight_decay;
+impl<V: Vector> Splat<V> {
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn new(by: &Coefficients) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            Self {
+                unit_norm: by.unit_norm,
+                decoupled: by.decoupled,
+                weight_is_small: by.weight_is_small,
+                sign: V::Single::splat(by.sign),
+                shrink: V::Single::splat(by.shrink),
+                weight_decay: V::Single::splat(by.weight_decay),
+                beta1: V::Single::splat(by.beta1),
+                one_minus_beta1: V::Single::splat(by.one_minus_beta1),
+                beta2: V::Single::splat(by.beta2),
+                one_minus_beta2: V::Single::splat(by.one_minus_beta2),
+                inverse_correction2_sqrt: V::Single::splat(by.inverse_correction2_sqrt),
+                eps: V::Single::splat(by.eps),
+                minus_step_size: V::Single::splat(by.minus_step_size),
+            }
         }
-        let difference = gradient - *average;
-        *average = if by.weight_is_small {
-            *average + by.one_minus_beta1 * difference
-        } else {
-            gradient - difference * by.beta1
+    }
+}
+
+/// Where the elements of a row stand.
+#[derive(Clone, Copy)]
+struct Streams {
+    param: *mut f32,
+    grad: *const f32,
+    average: *mut f32,
+    square: *mut f32,
+}
+
+impl Streams {
+    /// From the element at `index` on.
+    #[inline(always)]
+    fn at(self, index: usize) -> Self {
+        Self {
+            param: self.param.wrapping_add(index),
+            grad: self.grad.wrapping_add(index),
+            average: self.average.wrapping_add(index),
+            square: self.square.wrapping_add(index),
+        }
+    }
+}
+
+/// Float32 in a cache line.
+const LINE: usize = LINE_BYTES / size_of::<f32>();
+
+/// The step on a block. Calls `ask` with each cache line of it, to ask for what is needed later.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block of each is readable, and writable but for the gradient.
+#[inline(always)]
+unsafe fn update_block<V: Vector>(block: Streams, along: V::Single, ask: impl Fn(*const f32), by: &Splat<V>) {
+    for line in (0..BLOCK).step_by(LINE) {
+        let part = block.at(line);
+        ask(part.param);
+        ask(part.grad);
+        ask(part.average);
+        ask(part.square);
+        for eight in (0..LINE).step_by(LANES) {
+            // SAFETY: by contract.
+            unsafe { update_eight::<V>(part.at(eight), along, by) }
+        }
+    }
+}
+
+/// The step on `count` elements. `along(at)` gives the components for the eight elements from `at` on.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `count` of each are readable, and writable but for the gradient.
+#[inline(always)]
+unsafe fn update<V: Vector>(
+    elements: Streams,
+    count: usize,
+    along: impl Fn(usize) -> V::Single,
+    by: &Splat<V>,
+) {
+    let whole = count / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        // SAFETY: by contract; eight elements from `at` on.
+        unsafe { update_eight::<V>(elements.at(at), along(at), by) }
+    }
+    if whole == count {
+        return;
+    }
+    let (rest, rest_bytes) = (elements.at(whole), (count - whole) * size_of::<f32>());
+    let mut padded = [[0.0; LANES]; 4];
+    let [param, grad, average, square] = &mut padded;
+    let eight = Streams {
+        param: param.as_mut_ptr(),
+        grad: grad.as_mut_ptr(),
+        average: average.as_mut_ptr(),
+        square: square.as_mut_ptr(),
+    };
+    // SAFETY: by contract; fewer than eight elements, in arrays of eight. As bytes, whose alignment is one.
+    unsafe {
+        let copy = |from: *const f32, to: *mut f32| {
+            to.cast::<u8>().copy_from_nonoverlapping(from.cast(), rest_bytes);
         };
-        *square = *square * by.beta2 + by.one_minus_beta2 * gradient * gradient;
-        let denominator = square.sqrt() * by.inverse_correction2_sqrt + by.eps;
-        *param = value + by.minus_step_size * *average / denominator;
+        copy(rest.param, eight.param);
+        copy(rest.grad, grad.as_mut_ptr());
+        copy(rest.average, eight.average);
+        copy(rest.square, eight.square);
+        update_eight::<V>(eight, along(whole), by);
+        copy(eight.param, rest.param);
+        copy(eight.average, rest.average);
+        copy(eight.square, rest.square);
+    }
+}
+
+/// The step on eight elements, in float32 and in the order of `torch.optim.Adam(fused=True)`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; eight of each are readable, and writable but for the gradient.
+#[inline(always)]
+unsafe fn update_eight<V: Vector>(eight: Streams, along: V::Single, by: &Splat<V>) {
+    // SAFETY: by contract.
+    unsafe {
+        let mut value = V::Single::load(eight.param);
+        let mut gradient = V::Single::load(eight.grad);
+        if by.unit_norm {
+            gradient = gradient.sub(value.mul(along));
+        }
+        gradient = gradient.mul(by.sign);
+        if by.decoupled {
+            value = value.mul(by.shrink);
+        } else {
+            gradient = gradient.add(value.mul(by.weight_decay));
+        }
+        let before = V::Single::load(eight.average);
+        let difference = gradient.sub(before);
+        let average = if by.weight_is_small {
+            before.add(by.one_minus_beta1.mul(difference))
+        } else {
+            gradient.sub(difference.mul(by.beta1))
+        };
+        let new_part = by.one_minus_beta2.mul(gradient).mul(gradient);
+        let square = V::Single::load(eight.square).mul(by.beta2).add(new_part);
+        let denominator = square.sqrt().mul(by.inverse_correction2_sqrt).add(by.eps);
+        average.store(eight.average);
+        square.store(eight.square);
+        value.add(by.minus_step_size.mul(average).div(denominator)).store(eight.param);
     }
 }
 
 /// The step on one matrix row of float32, with a component for each of its columns.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; all are equally long.
 #[inline(always)]
-pub(crate) fn update_columns(
+pub(crate) unsafe fn update_columns<V: Vector>(
     params: &mut [u8],
     grads: &[u8],
     averages: &mut [u8],
@@ -296,30 +510,32 @@ pub(crate) fn update_columns(
     along: &[f32],
     by: &Coefficients,
 ) {
-    let dtypes = [Dtype::F32; 4];
-    if let Some(row) = Row::in_place(dtypes, params, grads, averages, squares) {
-        update(row.param, row.grad, row.exp_avg, row.exp_avg_sq, |index| along[index], by);
-        return;
-    }
-    let state = averages.chunks_mut(BLOCK_BYTES).zip(squares.chunks_mut(BLOCK_BYTES));
-    let parts = params.chunks_mut(BLOCK_BYTES).zip(grads.chunks(BLOCK_BYTES));
-    for (((param_bytes, grad_bytes), (average_bytes, square_bytes)), along) in
-        parts.zip(state).zip(along.chunks(BLOCK))
-    {
-        // Copied, because bytes of a view may lie at any alignment.
-        let mut blocks = [[0.0_f32; BLOCK]; 4];
-        let sources: [&[u8]; 4] = [param_bytes, grad_bytes, average_bytes, square_bytes];
-        for (block, source) in blocks.iter_mut().zip(sources) {
-            bytemuck::bytes_of_mut(block)[..source.len()].copy_from_slice(source);
-        }
-        let [param, grad, average, square] = &mut blocks;
-        let grad = &grad[..along.len()];
-        update(&mut param[..along.len()], grad, average, square, |index| along[index], by);
-        for (target, block) in [(param_bytes, param), (average_bytes, average), (square_bytes, square)] {
-            let len = target.len();
-            target.copy_from_slice(&bytemuck::bytes_of(block)[..len]);
-        }
-    }
+    // SAFETY: by contract.
+    let by = unsafe { Splat::<V>::new(by) };
+    let components = |at: usize| {
+        let mut padded = [0.0; LANES];
+        let source = match along.get(at..at + LANES) {
+            Some(eight) => eight.as_ptr(),
+            None => {
+                padded[..along.len() - at].copy_from_slice(&along[at..]);
+                padded.as_ptr()
+            }
+        };
+        // SAFETY: by contract; eight float32.
+        unsafe { V::Single::load(source) }
+    };
+    let len = along.len();
+    let same_len = [params.len(), grads.len(), averages.len(), squares.len()];
+    assert!(same_len.into_iter().all(|len_bytes| len_bytes == len * size_of::<f32>()), "equal lengths");
+    // Only loads and stores for any alignment see the pointers.
+    let row = Streams {
+        param: params.as_mut_ptr().cast(),
+        grad: grads.as_ptr().cast(),
+        average: averages.as_mut_ptr().cast(),
+        square: squares.as_mut_ptr().cast(),
+    };
+    // SAFETY: by contract, and the lengths were just checked.
+    unsafe { update::<V>(row, len, components, &by) }
 }
 
 /// Renormalises the updated row and stores it, rounded once. Leaves in `values` what was stored.

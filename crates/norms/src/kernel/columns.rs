@@ -116,17 +116,19 @@ impl Tile<'_> {
     /// The CPU has the instruction set of `V`; the bytes are elements of `E`.
     #[inline(always)]
     unsafe fn sum<V: Vector, E: Element>(&self, state: &mut State, mut counts: Option<&mut Counts>) {
-        for block in (0..self.len).step_by(BLOCK) {
-            for lane in 0..LANES.min(self.len - block) {
-                let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(block + lane + index * LANES));
+        // Lane by lane: the sums of one lane stay in the first-level cache.
+        for lane in 0..LANES {
+            for first in (lane..self.len).step_by(BLOCK) {
+                let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(first + index * LANES));
                 // SAFETY: by contract.
                 unsafe { self.sum_lane::<V, E>(&matrix_rows, lane, state) };
-            }
-            if let Some(counts) = counts.as_deref_mut() {
-                for index in block..self.len.min(block + BLOCK) {
-                    let matrix_row = self.matrix_row::<E>(index);
-                    // SAFETY: the elements of a matrix row are readable.
-                    unsafe { scan::<E>(matrix_row.as_ptr(), self.width, counts) };
+                if let Some(counts) = counts.as_deref_mut() {
+                    for matrix_row in matrix_rows {
+                        // SAFETY: the elements of a matrix row are readable.
+                        unsafe {
+                            scan::<E>(matrix_row.as_ptr(), matrix_row.len() / E::DTYPE.size_bytes(), counts);
+                        }
+                    }
                 }
             }
         }

@@ -58,6 +58,22 @@ impl<'a> RowRange<'a> {
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
+
+    /// The rows as slices of their own, where each lies whole in memory.
+    pub(crate) fn into_rows(self) -> Option<impl Iterator<Item = &'a mut [u8]>> {
+        let layout = self.layout;
+        let size_bytes = layout.dtype.size_bytes();
+        (layout.strides[1] == 1).then(|| {
+            (self.first..self.first + self.count).map(move |row| {
+                // SAFETY: the view was checked to lie within the buffer and to hold no element twice; this
+                // range alone has access to its rows, and each is given away once.
+                unsafe {
+                    let start = self.base.add(layout.start(row) * size_bytes);
+                    std::slice::from_raw_parts_mut(start, layout.shape[1] * size_bytes)
+                }
+            })
+        })
+    }
 }
 
 /// How many rows are taken out of a layout at a time.
@@ -230,7 +246,6 @@ impl<'a> ReadWindow<'a> {
         if layout.strides[1] != 1 {
             return &self.copies[index * row_bytes..][..row_bytes];
         }
-        let start = layout.start(self.loaded + index) * layout.dtype.size_bytes();
-        &self.rows.bytes[start..start + row_bytes]
+        self.rows.row(self.loaded + index)
     }
 }

@@ -4,6 +4,7 @@ use crate::dispatch::Kernel;
 use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{RowRange, Window, group_of};
+use crate::kernel::sum::SquareSum;
 use crate::kernel::widen::{BLOCK, Element, F32, F64, Wide, with_element};
 use crate::renorm::Normalized;
 use crate::vector::{LANES, Vector};
@@ -36,6 +37,11 @@ impl Renormalise<'_> {
     /// The CPU has the instruction set of `V`; the view holds elements of `E`.
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Narrow>(self) -> Normalized {
+        let layout = self.range.layout();
+        if E::DTYPE == Dtype::F32 && self.torch_divisors.is_none() && layout.strides[1] == 1 {
+            // SAFETY: by contract.
+            return unsafe { normalize_in_turn::<V>(self.range) };
+        }
         let (count, first) = (self.range.count(), self.range.first());
         let group = group_of(&self.range.layout());
         let mut window = Window::new(self.range);
@@ -60,6 +66,74 @@ impl Renormalise<'_> {
             }
         }
         total
+    }
+}
+
+/// Float32 rows that lie whole. While the squares of one row are summed, the row before it is divided: what
+/// waits for memory and what keeps the multipliers busy then share the time.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; the view holds float32.
+#[inline(always)]
+unsafe fn normalize_in_turn<V: Vector>(range: RowRange<'_>) -> Normalized {
+    let mut total = Normalized::default();
+    let mut due: Option<(&mut [u8], f64)> = None;
+    for row in range.into_rows().into_iter().flatten() {
+        let len = row.len() / F32::DTYPE.size_bytes();
+        // SAFETY: by contract.
+        let (norm, outcome) = unsafe {
+            let norm = match due.take() {
+                Some((before, divisor)) => norm_and_divide::<V>(row, before, divisor),
+                None => row_norm::<V, F32>(row, None),
+            };
+            (norm, normalize_outcome::<V, F32, _>(norm, len, || &*row))
+        };
+        total.count(outcome);
+        if outcome == Outcome::Changed {
+            due = Some((row, norm));
+        }
+    }
+    if let Some((row, norm)) = due {
+        // SAFETY: by contract.
+        unsafe { divide::<V, F32>(row, norm) }
+    }
+    total
+}
+
+/// The norm of `row`, and [`divide`] on the row before it.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; both hold as many float32, and `norm` is that of `before`.
+#[inline(always)]
+unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -> f64 {
+    // SAFETY: by contract; a block of each at a time.
+    unsafe {
+        let (divisor, inverse) = (V::splat(norm), V::splat(1.0 / norm));
+        let mut sum = SquareSum::<V>::new();
+        let (blocks, rest) = row.as_chunks::<BLOCK_BYTES>();
+        let (blocks_before, rest_before) = before.as_chunks_mut::<BLOCK_BYTES>();
+        for (block, before) in blocks.iter().zip(blocks_before) {
+            sum.add_elements::<F32>(block.as_ptr(), BLOCK);
+            divide_block::<V>(before.as_mut_ptr().cast(), divisor, inverse);
+        }
+        sum.add_elements::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());
+        divide_part::<V, F32>(rest_before, divisor, inverse);
+        sum.norm().0
+    }
+}
+
+/// Bytes of a block of float32.
+const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
+
+/// Divides a block of float32 where it lies, at any alignment.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block is readable and writable at `first`.
+#[inline(always)]
+unsafe fn divide_block<V: Vector>(first: *mut f32, divisor: V, inverse: V) {
+    for start in (0..BLOCK).step_by(LANES) {
+        // SAFETY: eight float32 of the block.
+        unsafe { V::widen(first.add(start)).quotient(divisor, inverse).narrow(first.add(start)) }
     }
 }
 
@@ -245,17 +319,15 @@ pub(crate) unsafe fn store_block<E: Narrow>(values: &[f64; BLOCK], part: &mut [u
 /// # Safety
 /// The CPU has the instruction set of `V`; `norm` is the positive, finite norm of `row`.
 #[inline(always)]
-unsafe fn divide<V: Vector, E: Narrow>(row: &mut [u8], norm: f64) {
+pub(crate) unsafe fn divide<V: Vector, E: Narrow>(row: &mut [u8], norm: f64) {
     // SAFETY: by contract.
     let (divisor, inverse) = unsafe { (V::splat(norm), V::splat(1.0 / norm)) };
     let block_bytes = BLOCK * E::DTYPE.size_bytes();
     if E::DTYPE == Dtype::F32 {
-        let (whole, rest) = row.as_chunks_mut::<{ LANES * 4 }>();
-        for eight in whole {
-            #[expect(clippy::cast_ptr_alignment, reason = "only loads and stores for any alignment see it")]
-            let eight = eight.as_mut_ptr().cast::<f32>();
-            // SAFETY: eight float32 are readable and writable.
-            unsafe { V::widen(eight).quotient(divisor, inverse).narrow(eight) }
+        let (whole, rest) = row.as_chunks_mut::<BLOCK_BYTES>();
+        for block in whole {
+            // SAFETY: by contract.
+            unsafe { divide_block::<V>(block.as_mut_ptr().cast(), divisor, inverse) }
         }
         // SAFETY: by contract.
         unsafe { divide_part::<V, F32>(rest, divisor, inverse) };

@@ -403,7 +403,10 @@ impl Kernel for StepColumns<'_> {
             grads.load::<V>(first + index, 1);
             let along = &self.along[(first + index) / len * inner..][..inner];
             let state = (exp_avg.row(0), exp_avg_sq.row(0));
-            update_columns(params.row(0), grads.row(0), state.0, state.1, along, &self.coefficients);
+            // SAFETY: by contract; all have the same rows.
+            unsafe {
+                update_columns::<V>(params.row(0), grads.row(0), state.0, state.1, along, &self.coefficients);
+            }
         }
         Normalized::default()
     }

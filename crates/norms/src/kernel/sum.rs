@@ -34,10 +34,10 @@ use crate::kernel::widen::{BLOCK, Element, Wide};
 use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 
 /// How far ahead memory is asked for: the hardware's own prefetchers stop at each page.
-const AHEAD_BYTES: usize = 2048;
+pub(crate) const AHEAD_BYTES: usize = 2048;
 
 /// Elements that are widened before they are summed: two kilobytes of the first-level cache.
 const STAGE: usize = 8 * BLOCK;
@@ -118,6 +118,16 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
+    /// Adds a block of float32 that was just written, so that nothing need be asked for.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; a block is readable at `source`.
+    #[inline(always)]
+    pub(crate) unsafe fn add_written(&mut self, source: *const f32) {
+        // SAFETY: by contract.
+        unsafe { self.add_wide::<f32, false>(source, BLOCK) }
+    }
+
     /// Adds `count` elements, a multiple of [`BLOCK`].
     ///
     /// # Safety
@@ -186,10 +196,22 @@ pub(crate) unsafe fn prefetch<V: Vector>(next: *const u8, len_bytes: usize) {
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
+unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
     for line in (0..len_bytes).step_by(LINE_BYTES) {
         // SAFETY: by contract; a prefetch may point anywhere.
         unsafe { V::prefetch(start.wrapping_add(line)) }
+    }
+}
+
+/// Asks for what lies `ahead_bytes` beyond `part`, for some time later.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn prefetch_later<V: Vector, T>(part: &[T], ahead_bytes: usize) {
+    for line in (0..size_of_val(part)).step_by(LINE_BYTES) {
+        // SAFETY: by contract; a prefetch may point anywhere.
+        unsafe { V::prefetch_for_later(part.as_ptr().cast::<u8>().wrapping_add(ahead_bytes + line)) }
     }
 }
 

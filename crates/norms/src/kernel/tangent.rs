@@ -4,7 +4,7 @@ use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{row_norm, squares_are_safe};
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
 use crate::kernel::renorm::{Outcome, load_block, store_block};
-use crate::kernel::sum::{SquareSum, prefetch};
+use crate::kernel::sum::{SquareSum, prefetch_later};
 use crate::kernel::widen::{BLOCK, Element, F64, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Dtype, Rows, tangent::Removed};
@@ -97,12 +97,7 @@ unsafe fn narrow_row(dtype: Dtype, values: &[f64], bytes: &mut [u8]) {
 #[inline(always)]
 unsafe fn remove_f32<V: Vector>(grad: &mut [f32], row: &[f32]) -> Outcome {
     // SAFETY: by contract.
-    let (product, square) = unsafe {
-        dots::<V>(grad, row, |at| {
-            prefetch::<V>(grad.as_ptr().wrapping_add(at).cast(), BLOCK * size_of::<f32>());
-            prefetch::<V>(row.as_ptr().wrapping_add(at).cast(), BLOCK * size_of::<f32>());
-        })
-    };
+    let (product, square) = unsafe { dots::<V>(grad, row) };
     let along = product / square;
     if square == 0.0 {
         return Outcome::Zero;
@@ -113,10 +108,18 @@ unsafe fn remove_f32<V: Vector>(grad: &mut [f32], row: &[f32]) -> Outcome {
     if along == 0.0 {
         return Outcome::Unchanged;
     }
-    for (value, part) in grad.iter_mut().zip(row) {
-        #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
-        let difference = (f64::from(*value) - f64::from(*part) * along) as f32;
-        *value = difference;
+    let row_bytes = size_of_val(row);
+    for (values, parts) in grad.chunks_mut(BLOCK).zip(row.chunks(BLOCK)) {
+        // SAFETY: by contract.
+        unsafe {
+            prefetch_later::<V, f32>(values, row_bytes);
+            prefetch_later::<V, f32>(parts, row_bytes);
+        }
+        for (value, part) in values.iter_mut().zip(parts) {
+            #[expect(clippy::cast_possible_truncation, reason = "rounded once")]
+            let difference = (f64::from(*value) - f64::from(*part) * along) as f32;
+            *value = difference;
+        }
     }
     Outcome::Changed
 }
@@ -189,20 +192,18 @@ unsafe fn dot<V: Vector>(x: &[f64], y: &[f64]) -> f64 {
     }
 }
 
-/// The scalar products of `x` and `y` and of `y` with itself, whose products are exact in float64. Calls
-/// `ahead` with the position of each block, to ask for what is needed later.
+/// The scalar products of `x` and `y` and of `y` with itself, whose products are exact in float64.
 ///
 /// # Safety
 /// As [`dot`]; the lengths need not be whole blocks.
 #[inline(always)]
-pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32], ahead: impl Fn(usize)) -> (f64, f64) {
+unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
     let count = x.len().min(y.len());
     let whole = count / BLOCK * BLOCK;
     // SAFETY: by contract; the rest is padded to a block.
     unsafe {
         let mut sums = [SquareSum::<V>::new(); 2];
         for start in (0..whole).step_by(BLOCK) {
-            ahead(start);
             add_products(&mut sums, x.as_ptr().add(start), y.as_ptr().add(start));
         }
         if whole < count {

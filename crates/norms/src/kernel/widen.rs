@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::Dtype;
 use crate::element::{Format, Specials};
 use crate::kernel::scan::Code;
-use crate::vector::Vector;
+use crate::vector::{LANES, Single, Vector};
 
 /// Elements that are widened and summed together: eight vectors.
 pub(crate) const BLOCK: usize = 64;
@@ -201,25 +201,33 @@ unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Fo
         }
         return;
     }
+    let is_nan = |code: u8| match format.specials {
+        Specials::Ieee => false, // the codes of float16 itself
+        Specials::OneNan => code & 0x7f == 0x7f,
+        Specials::NegativeZeroIsNan => code == 0x80,
+    };
     let mut halves = [0_u16; BLOCK];
     for (half, code) in halves.iter_mut().zip(codes) {
         let magnitude = u16::from(code & 0x7f) << (10 - format.fraction_bits);
-        let is_nan = match format.specials {
-            Specials::Ieee => false, // the codes of float16 itself
-            Specials::OneNan => code & 0x7f == 0x7f,
-            Specials::NegativeZeroIsNan => code == 0x80,
-        };
-        *half = if is_nan { HALF_NAN } else { magnitude | u16::from(code & 0x80) << 8 };
+        *half = magnitude | u16::from(code & 0x80) << 8;
     }
+    if codes.into_iter().fold(false, |any, code| any | is_nan(code)) {
+        for (half, code) in halves.iter_mut().zip(codes) {
+            *half = if is_nan(code) { HALF_NAN } else { *half };
+        }
+    }
+    let scale = f32::from_bits((127 + 15 - format.bias).cast_unsigned() << 23);
     for step in 0..BLOCK / 16 {
         // SAFETY: by contract; `halves` holds a block.
-        unsafe { V::widen_f16(halves.as_ptr().add(step * 16).cast(), target.add(step * 16)) }
-    }
-    if format.bias != 15 {
-        let scale = f32::from_bits((127 + 15 - format.bias).cast_unsigned() << 23);
-        for index in 0..BLOCK {
-            // SAFETY: by contract, and just written.
-            unsafe { *target.add(index) *= scale }
+        unsafe {
+            let target = target.add(step * 16);
+            V::widen_f16(halves.as_ptr().add(step * 16).cast(), target);
+            if format.bias != 15 {
+                let scale = V::Single::splat(scale);
+                for eight in [target, target.add(LANES)] {
+                    V::Single::load(eight).mul(scale).store(eight);
+                }
+            }
         }
     }
 }
