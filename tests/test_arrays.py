@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import ctypes
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -312,3 +313,21 @@ def test_many_threads_share_one_array():
 def test_import_needs_no_numpy():
     code = "import sys, unitrow.arrays; assert not {'numpy', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_forked_child_has_threads_of_its_own():
+    # Threads do not survive a fork: a child that took over its parent's pool would wait for them for ever.
+    code = """if True:
+        import os
+        import numpy as np
+        import unitrow as ur
+        a = np.ones((2048, 4096), np.float32)
+        assert (ur.row_norms(a) == 64).all()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if (ur.row_norms(a) == 64).all() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert (ur.row_norms(a) == 64).all()
+    """
+    environment = {**os.environ, "UNITROW_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment, timeout=300)
