@@ -14,7 +14,7 @@ use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
-/// Columns whose sums are kept together: their sixteen float64 each stay in the second-level cache.
+/// Columns whose sums are kept together: those of one lane stay in the first-level cache.
 pub(crate) const TILE: usize = 1024;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
