@@ -1,5 +1,6 @@
 """The whole audit on small checkpoints: right verdicts, right findings, nothing lost."""
 
+import ctypes
 import json
 import os
 
@@ -199,13 +200,24 @@ def test_bad_files_among_good_ones_are_findings_and_the_good_ones_are_audited(tm
     assert report.exit_code == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_unreadable(tmp_path):
-    path = write_saelens(tmp_path, unit_rows(256, 48)) / "sae_weights.safetensors"
-    path.chmod(0)
-    report = ur.audit(tmp_path)
-    assert codes(report.checkpoints[0]) == ["FS_PERMISSION"]
-    assert report.exit_code == 3
+def give_up_capabilities():
+    """Let a root's child obey permissions: it loses the right to read and to search everything."""
+    drop_bounding, override, read_search = 24, 1, 2
+    for capability in (override, read_search):
+        ctypes.CDLL(None).prctl(drop_bounding, capability, 0, 0, 0)
+
+
+def test_a_file_or_folder_without_permission_is_unreadable(tmp_path, cli):
+    file = write_saelens(tmp_path / "file", unit_rows(256, 48)) / "sae_weights.safetensors"
+    folder = write_saelens(tmp_path / "folder", unit_rows(256, 48))
+    file.chmod(0)
+    folder.chmod(0)
+    done = cli("audit", ".", "--format", "json", preexec_fn=give_up_capabilities)
+    folder.chmod(0o700)
+    report = json.loads(done.stdout)
+    said = {one["path"]: (codes(one), one["integrity"]) for one in report["checkpoints"]}
+    assert said == {path: (["FS_PERMISSION"], "unreadable") for path in ("file", "folder")}
+    assert done.returncode == 3
 
 
 def test_nothing_to_audit_is_not_success(tmp_path):

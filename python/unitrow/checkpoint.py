@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class Scanned:
 def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any]:
     """The checkpoint's entry in the report."""
     match = plan.match
-    findings = plan.findings + value_findings(plan, scanned)
+    findings = plan.findings + value_findings(plan, scanned) + _identity_findings(plan, scanned)
     weigh_holes(findings)
     decoders: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
@@ -194,6 +195,31 @@ def _threshold_findings(plan: Plan, match: Match, scanned: Scanned, expect: Expe
                     message="a JumpReLU threshold is below zero",
                     expected="thresholds of zero or more",
                     found=f"a smallest value of {lowest:g}",
+                )
+            )
+    return findings
+
+
+def _identity_findings(plan: Plan, scanned: Scanned) -> list[Finding]:
+    """Files whose digest was computed anyway and is not the one that their download names."""
+    digests = {file: found["sha256"] for file, found in scanned.digests.items() if "sha256" in found}
+    if not digests:
+        return []
+    from unitrow.identity.downloads import stated_sha256  # only audits with a digest pay for it
+
+    findings = []
+    for file, digest in digests.items():
+        stated = stated_sha256(os.path.join(plan.folder.directory, file))
+        if stated is not None and stated[0] != digest:
+            findings.append(
+                Finding(
+                    code="H_MISMATCH",
+                    severity="fail",
+                    file=plan.folder.display(file),
+                    message=f"not the bytes that its {stated[1]} names",
+                    expected=f"sha256 {stated[0]}",
+                    found=f"sha256 {digest}",
+                    hint="fetch the file again; if it comes out the same, suspect the reference",
                 )
             )
     return findings

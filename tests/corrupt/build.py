@@ -28,14 +28,17 @@ class Case:
     codes: frozenset[str]
     """Codes that must be among the findings."""
 
+    digest: str = "none"
+    """The digest that the audit computes on the way."""
 
-def case(build, verdict, *codes):
-    return Case(build, verdict, frozenset(codes))
+
+def case(build, verdict, *codes, digest="none"):
+    return Case(build, verdict, frozenset(codes), digest)
 
 
-def file(data, verdict, *codes, name="model.safetensors"):
+def file(data, verdict, *codes, name="model.safetensors", digest="none"):
     """A case of one file with these bytes."""
-    return case(lambda folder: (folder / name).write_bytes(data) and None, verdict, *codes)
+    return case(lambda folder: (folder / name).write_bytes(data) and None, verdict, *codes, digest=digest)
 
 
 # safetensors

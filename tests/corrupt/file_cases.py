@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 
 from build import Member, case, entry, file, npy, npz, one, st, tensors, weights, zipped
@@ -68,29 +69,62 @@ def loaded_torch(folder):
     (folder / "ae.pt").write_bytes(b"PK\3\4")
 
 
+def blob(name):
+    """A Hugging Face cache, in which a file's content has this name."""
+
+    def build(folder):
+        repository = folder / "models--x--y"
+        snapshot = repository / "snapshots" / "abc"
+        snapshot.mkdir(parents=True)
+        (repository / "blobs").mkdir()
+        (repository / "blobs" / name).write_bytes(SOUND)
+        (snapshot / "model.safetensors").symlink_to(f"../../blobs/{name}")
+        return snapshot
+
+    return build
+
+
+def downloaded(etag):
+    """A file as `hf download --local-dir` leaves it, with the digest that the hub named."""
+
+    def build(folder):
+        notes = folder / ".cache" / "huggingface" / "download"
+        notes.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(SOUND)
+        (notes / "model.safetensors.metadata").write_text(f"{'0' * 40}\n{etag}\n1700000000.0\n")
+
+    return build
+
+
+RIGHT, WRONG = hashlib.sha256(SOUND).hexdigest(), "ab" * 32
+
 CASES = {
-    "f001_empty": file(b"", "fail", "FS_EMPTY"),
-    "f002_lfs_pointer": file(POINTER, "fail", "FS_LFS_POINTER"),
-    "f003_html": file(b"<!DOCTYPE html><html><body>404</body></html>", "fail", "FS_TEXT"),
-    "f004_json_error": file(b'{"error":"Unauthorized"}', "fail", "FS_TEXT"),
-    "f005_gzip": file(gzip.compress(SOUND), "fail", "FS_WRONG_FORMAT"),
-    "f006_gguf": file(b"GGUF\3\0\0\0" + bytes(56), "fail", "FS_WRONG_FORMAT"),
-    "f007_hdf5": file(b"\x89HDF\r\n\x1a\n" + bytes(56), "fail", "FS_WRONG_FORMAT"),
-    "f008_zip": file(npz(), "fail", "FS_WRONG_FORMAT"),
-    "f010_fifo": case(fifo, "unreadable", "FS_NOT_REGULAR"),
-    "f011_directory": case(directory, "unreadable", "FS_NOT_REGULAR"),
-    "f012_dangling": case(dangling, "unreadable", "FS_BROKEN_LINK"),
-    "f013_permission": case(forbidden, "unreadable", "FS_PERMISSION"),
-    "f014_torch": case(loaded_torch, "unreadable", "FS_UNSUPPORTED"),
-    # 8 GiB in the catalogue; as many holes say the same.
-    "f015_sparse": case(sparse(64 << 20), "fail", "FS_SPARSE", "V_ALL_ZERO"),
-    "f016_holes_alone": case(sparse(1 << 20, holes_first=False), "note", "FS_SPARSE"),
-    "f017_aria2_sidecar": case(sidecar, "warn", "FS_PARTIAL_DOWNLOAD"),
+    "empty": file(b"", "fail", "FS_EMPTY"),
+    "lfs_pointer": file(POINTER, "fail", "FS_LFS_POINTER"),
+    "html": file(b"<!DOCTYPE html><html><body>404</body></html>", "fail", "FS_TEXT"),
+    "json_error": file(b'{"error":"Unauthorized"}', "fail", "FS_TEXT"),
+    "gzip": file(gzip.compress(SOUND), "fail", "FS_WRONG_FORMAT"),
+    "gguf": file(b"GGUF\3\0\0\0" + bytes(56), "fail", "FS_WRONG_FORMAT"),
+    "hdf5": file(b"\x89HDF\r\n\x1a\n" + bytes(56), "fail", "FS_WRONG_FORMAT"),
+    "zip": file(npz(), "fail", "FS_WRONG_FORMAT"),
+    "fifo": case(fifo, "unreadable", "FS_NOT_REGULAR"),
+    "directory": case(directory, "unreadable", "FS_NOT_REGULAR"),
+    "dangling": case(dangling, "unreadable", "FS_BROKEN_LINK"),
+    "permission": case(forbidden, "unreadable", "FS_PERMISSION"),
+    "torch": case(loaded_torch, "unreadable", "FS_UNSUPPORTED"),
+    "sparse": case(sparse(64 << 20), "fail", "FS_SPARSE", "V_ALL_ZERO"),
+    "holes_alone": case(sparse(1 << 20, holes_first=False), "note", "FS_SPARSE"),
+    "aria2_sidecar": case(sidecar, "warn", "FS_PARTIAL_DOWNLOAD"),
     **{
-        f"f018_partial{suffix}": case(partial(f"model.safetensors{suffix}"), "fail", "FS_PARTIAL_DOWNLOAD")
+        f"partial{suffix}": case(partial(f"model.safetensors{suffix}"), "fail", "FS_PARTIAL_DOWNLOAD")
         for suffix in PARTIAL_SUFFIXES
     },
-    "f018_killed_save": case(partial(".tmpAb3xYz"), "fail", "FS_PARTIAL_DOWNLOAD"),
-    "s157_polyglot_tensor": file(hidden_archive(), "warn", "FS_POLYGLOT"),
-    "f020_ok": file(one(), "pass"),
+    "killed_save": case(partial(".tmpAb3xYz"), "fail", "FS_PARTIAL_DOWNLOAD"),
+    "polyglot_tensor": file(hidden_archive(), "warn", "FS_POLYGLOT"),
+    "hub_blob_of_another_name": case(blob(WRONG), "fail", "H_MISMATCH", digest="sha256"),
+    "ok_hub_blob": case(blob(RIGHT), "pass", digest="sha256"),
+    "ok_hub_blob_of_another_name_not_hashed": case(blob(WRONG), "pass"),
+    "local_dir_of_another_digest": case(downloaded(WRONG), "fail", "H_MISMATCH", digest="sha256"),
+    "ok_local_dir": case(downloaded(RIGHT), "pass", digest="sha256"),
+    "ok_named_as_it_is": file(one(), "pass"),
 }

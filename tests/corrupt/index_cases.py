@@ -70,51 +70,51 @@ def by_index(folder):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 123456\n"
 
 INDEXES = {
-    "x001_ok": case(sharded(), "pass"),
-    "x001_ok_by_index": case(by_index, "pass"),
-    "x003_no_weight_map": case(sharded(b'{"metadata":{"total_size":20}}'), "fail", "X_BAD_INDEX"),
-    "x004_dup_key": case(
+    "ok_sharded": case(sharded(), "pass"),
+    "ok_by_index": case(by_index, "pass"),
+    "no_weight_map": case(sharded(b'{"metadata":{"total_size":20}}'), "fail", "X_BAD_INDEX"),
+    "dup_key": case(
         sharded(index_text().replace(b'"b"', b'"a"')), "fail", "X_DUP_KEY"
     ),
-    "x010_total_size_str": case(sharded(index_text(size=str(SIZE))), "warn", "X_TOTAL_SIZE"),
-    "x011_total_size_float": case(sharded(index_text(size=float(SIZE))), "note", "X_TOTAL_SIZE"),
-    "x012_total_size_neg": case(sharded(index_text(size=-1)), "warn", "X_TOTAL_SIZE"),
-    "x013_no_metadata": case(sharded(index_text(size=...)), "note", "X_TOTAL_SIZE"),
-    "x022_bom": case(sharded(b"\xef\xbb\xbf" + index_text()), "warn", "X_BAD_INDEX"),
-    "x024_empty_map": case(sharded(index_text({}), first=..., second=...), "warn", "X_BAD_INDEX"),
-    "x025_nonstring": mapped(7, "fail", "X_BAD_INDEX"),
-    "x028_lfs_index": case(sharded(LFS), "fail", "FS_LFS_POINTER"),
-    "x031_depth_bomb": case(
+    "total_size_str": case(sharded(index_text(size=str(SIZE))), "warn", "X_TOTAL_SIZE"),
+    "total_size_float": case(sharded(index_text(size=float(SIZE))), "note", "X_TOTAL_SIZE"),
+    "total_size_neg": case(sharded(index_text(size=-1)), "warn", "X_TOTAL_SIZE"),
+    "no_metadata": case(sharded(index_text(size=...)), "note", "X_TOTAL_SIZE"),
+    "bom": case(sharded(b"\xef\xbb\xbf" + index_text()), "warn", "X_BAD_INDEX"),
+    "empty_map": case(sharded(index_text({}), first=..., second=...), "warn", "X_BAD_INDEX"),
+    "nonstring": mapped(7, "fail", "X_BAD_INDEX"),
+    "lfs_index": case(sharded(LFS), "fail", "FS_LFS_POINTER"),
+    "depth_bomb": case(
         sharded(b'{"weight_map":' + b'{"a":' * 100_000), "fail", "X_BAD_INDEX"
     ),
 }  # fmt: skip
 
 PATHS = {
-    "x014_abs_path": mapped("/etc/passwd"),
-    "x015_traversal": mapped("../x001_ok/" + SECOND),
-    "x016_backslash": mapped("..\\x.safetensors"),
-    "x017_url": mapped("https://evil/x.safetensors"),
-    "x018_shard_symlink_out": case(linked_out, "warn", "X_PATH"),
-    "x018_ok_hub_snapshot": case(snapshot, "pass"),
-    "x032_empty_name": mapped(""),
-    "x034_nul_path": mapped(SECOND[:-4] + "\0"),
+    "abs_path": mapped("/etc/passwd"),
+    "traversal": mapped("../x001_ok/" + SECOND),
+    "backslash": mapped("..\\x.safetensors"),
+    "url": mapped("https://evil/x.safetensors"),
+    "shard_symlink_out": case(linked_out, "warn", "X_PATH"),
+    "ok_hub_snapshot": case(snapshot, "pass"),
+    "empty_name": mapped(""),
+    "nul_path": mapped(SECOND[:-4] + "\0"),
 }
 
 SETS = {
-    "x002_missing_shard": case(sharded(second=...), "fail", "X_SHARD_MISSING"),
-    "x005_tensor_missing": case(
+    "missing_shard": case(sharded(second=...), "fail", "X_SHARD_MISSING"),
+    "tensor_missing": case(
         sharded(index_text({**MAP, "c": SECOND})), "fail", "X_TENSOR_MISSING"
     ),
-    "x006_tensor_extra": case(sharded(index_text({"a": FIRST, "c": SECOND})), "fail", "X_TENSOR_UNLISTED"),
-    "x007_wrong_shard": case(sharded(index_text({"a": SECOND, "b": FIRST})), "fail", "X_WRONG_SHARD"),
-    "x008_dup_across": case(sharded(second=tensors({"a": A + 1, "b": B})), "fail", "X_DUP_TENSOR"),
-    "x009_dup_shard": case(
+    "tensor_extra": case(sharded(index_text({"a": FIRST, "c": SECOND})), "fail", "X_TENSOR_UNLISTED"),
+    "wrong_shard": case(sharded(index_text({"a": SECOND, "b": FIRST})), "fail", "X_WRONG_SHARD"),
+    "dup_across": case(sharded(second=tensors({"a": A + 1, "b": B})), "fail", "X_DUP_TENSOR"),
+    "dup_shard": case(
         sharded(first=tensors({"b": B}), second=tensors({"b": B})), "fail", "X_DUP_SHARD"
     ),
-    "x019_orphan": case(
+    "orphan": case(
         sharded(more={"model-00003-of-00004.safetensors": tensors({"c": A})}), "warn", "X_ORPHAN"
     ),
-    "x020_of_count": case(
+    "of_count": case(
         sharded(
             index_text({key: name.replace("of-00002", "of-00003") for key, name in MAP.items()}),
             first=..., second=...,
@@ -125,12 +125,12 @@ SETS = {
         ),
         "fail", "X_SHARD_COUNT",
     ),
-    "x021_total_size_wrong": case(sharded(index_text(size=SIZE + 1)), "warn", "X_TOTAL_SIZE"),
-    "x027_truncated_shard": case(sharded(second=tensors({"b": B})[:-1]), "fail", "ST_TRUNCATED_DATA"),
-    "x030_both_forms": case(
+    "total_size_wrong": case(sharded(index_text(size=SIZE + 1)), "warn", "X_TOTAL_SIZE"),
+    "truncated_shard": case(sharded(second=tensors({"b": B})[:-1]), "fail", "ST_TRUNCATED_DATA"),
+    "both_forms": case(
         sharded(more={"model.safetensors": tensors({"a": A, "b": B + 1})}), "warn", "X_AMBIGUOUS_SET"
     ),
-    "x030_ok_both_forms": case(sharded(more={"model.safetensors": tensors({"a": A, "b": B})}), "pass"),
+    "ok_both_forms": case(sharded(more={"model.safetensors": tensors({"a": A, "b": B})}), "pass"),
 }  # fmt: skip
 
 CASES = INDEXES | PATHS | SETS

@@ -79,6 +79,21 @@ def find_downloads(root: str) -> Downloads:
     return found
 
 
+def stated_sha256(path: str) -> tuple[str, str] | None:
+    """The SHA-256 that a download says a file has, and where it says so; `None` where it says none."""
+    directory, name = os.path.split(os.path.realpath(path))
+    if os.path.basename(directory) == "blobs":
+        stated = (name, "blob name")
+    else:
+        folder, file = os.path.split(os.path.abspath(path))
+        home = _local_dir(folder, "")
+        if home is None:
+            return None
+        note = os.path.join(home, METADATA, os.path.relpath(os.path.join(folder, file), home) + ".metadata")
+        stated = (_etag(note), "download metadata")
+    return stated if len(stated[0]) == 64 and _ETAG.fullmatch(stated[0]) else None
+
+
 def read_pointers(folder: str) -> list[Entry]:
     """What the LFS pointers below a folder say about the files that they stand for."""
     files, _ = walk(folder, (".git",))
