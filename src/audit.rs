@@ -22,6 +22,9 @@ use unitrow_tensors::{Defect, Tensor};
 use crate::errors::ToPyErr;
 use crate::stats::figures;
 
+/// Text that describes a tensor, where a container has no header to measure.
+const TENSOR_BYTES: u64 = 64;
+
 /// How long to wait for a result before signals are looked at.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -43,6 +46,13 @@ impl PyFileHeader {
     #[getter]
     fn size(&self) -> u64 {
         self.header.table.as_ref().map_or(0, |table| table.file_len)
+    }
+
+    /// Roughly how many bytes of text this was made from: what it takes in memory is a small multiple.
+    #[getter]
+    fn weight(&self) -> u64 {
+        let table = self.header.table.as_ref();
+        table.map_or(0, |table| table.header_len + TENSOR_BYTES * table.tensors.len() as u64)
     }
 
     /// Which state of which file this was: device, inode, size in bytes, and the times of the last change of content
@@ -67,10 +77,13 @@ impl PyFileHeader {
     /// `(name, dtype, shape)` of the tensors that are well formed, in the file's order.
     #[getter]
     fn tensors(&self) -> Vec<(&str, String, &[u64])> {
-        self.tensor_list()
-            .iter()
-            .map(|t| (t.name.as_str(), t.dtype.to_string(), t.shape.as_slice()))
-            .collect()
+        described(self.tensor_list())
+    }
+
+    /// The same of the tensors that the file is too short for.
+    #[getter]
+    fn lost(&self) -> Vec<(&str, String, &[u64])> {
+        described(self.header.table.as_ref().map_or(&[], |table| &table.lost))
     }
 
     /// The container's own metadata.
@@ -94,6 +107,10 @@ impl PyFileHeader {
     fn tensor_list(&self) -> &[Tensor] {
         self.header.table.as_ref().map_or(&[], |table| &table.tensors)
     }
+}
+
+fn described(tensors: &[Tensor]) -> Vec<(&str, String, &[u64])> {
+    tensors.iter().map(|t| (t.name.as_str(), t.dtype.to_string(), t.shape.as_slice())).collect()
 }
 
 /// Read and validate the headers of many files; results come in the order of the paths.

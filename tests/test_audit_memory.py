@@ -63,6 +63,14 @@ def many_tensors(folder):
     return sparse(folder / "x.safetensors", {f"tensor number {index}": (2, 2) for index in range(50_000)})
 
 
+def many_headers(folder):
+    """Batches that were closed after so many files kept the headers of all of these."""
+    for index in range(60):
+        (folder / str(index)).mkdir()
+        sparse(folder / str(index) / "x.safetensors", {f"tensor {place}": (2, 2) for place in range(5000)})
+    return 0
+
+
 def many_files(folder):
     for index in range(500):
         write_saelens(folder / str(index), unit_rows(16, 8))
@@ -74,7 +82,9 @@ def compressed(folder):
     return 0
 
 
-@pytest.mark.parametrize("make", [contiguous, strided, long_rows, many_tensors, many_files, compressed])
+@pytest.mark.parametrize(
+    "make", [contiguous, strided, long_rows, many_tensors, many_headers, many_files, compressed]
+)
 @pytest.mark.parametrize("digest", ["none", "sha256"])
 def test_memory_is_bounded(tmp_path, make, digest):
     header = make(tmp_path)

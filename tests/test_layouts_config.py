@@ -189,6 +189,7 @@ def test_file_that_may_not_be_read():
     meta = FileMeta("sae_weights.safetensors", "safetensors", ())
     config = read_json(Folder("run", names, refuse), "cfg.json")
     assert config.problem == "the file cannot be read: Permission denied"
+    assert config.unread == "FS_PERMISSION"
     assert len(recognise(Folder("run", names, refuse), [meta])) == 1
 
 

@@ -214,3 +214,11 @@ def test_a_folder_of_pointers_is_a_manifest(tmp_path):
     (tmp_path / "files" / "weights.safetensors").write_bytes(WEIGHTS[:-1])
     [finding] = verify(tmp_path / "files", manifest=tmp_path / "pointers").findings
     assert (finding.code, finding.found) == ("H_MISMATCH", f"{len(WEIGHTS) - 1} bytes")
+
+
+def test_files_of_a_folder_given_by_a_relative_path_are_named_once(tmp_path, cli):
+    """A pointer below `saes` was called saes/saes/weights.safetensors."""
+    (tmp_path / "saes").mkdir()
+    (tmp_path / "saes" / "weights.safetensors").write_text(pointer(WEIGHTS))
+    done = cli("verify", "saes", check=1)
+    assert done.stdout == "saes/weights.safetensors: FAILED (a git-lfs pointer stands in for the file)\n"

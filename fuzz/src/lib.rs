@@ -12,6 +12,7 @@ pub fn read(bytes: &[u8], name: &str) -> Table {
     assert!(table.header_len <= table.file_len);
     assert_defects(&table.defects);
     let mut names: Vec<&str> = table.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    names.extend(table.lost.iter().map(|tensor| tensor.name.as_str()));
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a name stands twice");
     for tensor in &table.tensors {
@@ -27,6 +28,11 @@ pub fn read(bytes: &[u8], name: &str) -> Table {
         let defect = inflate(bytes, tensor, &mut sink).expect("memory can be read");
         assert!(seen <= tensor.storage.len(), "{tensor:?}");
         assert!(defect.is_some() || seen > 1 << 20 || seen == tensor.storage.len(), "{tensor:?}");
+    }
+    for tensor in &table.lost {
+        let Storage::Stored { offset, len } = tensor.storage else { panic!("{tensor:?}") };
+        assert!(offset.saturating_add(len) > table.file_len && !table.tensors.contains(tensor), "{tensor:?}");
+        assert!(rejected(&table.defects), "{tensor:?}");
     }
     table
 }

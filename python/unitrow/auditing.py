@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, get_args
 
 from unitrow import _native, explain
@@ -29,8 +29,17 @@ if TYPE_CHECKING:
     from unitrow.scanning import Task
     from unitrow.verdict import Stats
 
+    Batch = list[tuple[FoundFolder, list[FileHeader]]]
+    """Folders with the headers of their files."""
+
 _BATCH_FILES = 4096
 """Headers kept in memory at a time."""
+
+_BATCH_WEIGHT = 4 << 20
+"""Bytes of headers from which no more are read before these files are done."""
+
+_READ_FILES = 64
+"""Headers read at a time: enough for every thread, and few enough to stop in time."""
 
 MAX_JOBS = 1024
 """More threads than any machine has cores for would only cost their stacks."""
@@ -100,7 +109,7 @@ def audit(
     rows: list[tuple[dict[str, Any], int]] = [_unlisted(one) for one in unlisted]
     with _journal(resume, names, hash) as journal:
         scan = Scanner(hash, io, jobs, journal)
-        for batch in _batches(folders):
+        for batch in _batches(folders, jobs):
             before = sum(size for _, size in rows)
             rows += _audit_batch(batch, expect, scan, _Progress(progress, before))
     for one, _ in rows:
@@ -144,17 +153,36 @@ def _run_info(started: float, jobs: int | None) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "threads": jobs or _native.available_threads()}
 
 
-def _batches(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
-    batch: list[FoundFolder] = []
-    files = 0
-    for folder in folders:
-        batch.append(folder)
-        files += len(folder.files)
-        if files >= _BATCH_FILES:
+def _batches(folders: list[FoundFolder], jobs: int | None) -> Iterator[Batch]:
+    """Folders with the headers of their files, as many at a time as may stay in memory."""
+    batch: Batch = []
+    files = weight = 0
+    for group in _groups(folders):
+        paths = [os.path.join(folder.directory, name) for folder in group for name in folder.files]
+        headers = _native.read_headers(paths, jobs)
+        files += len(headers)
+        weight += sum(header.weight for header in headers)
+        rest = iter(headers)
+        batch += [(folder, list(islice(rest, len(folder.files)))) for folder in group]
+        if files >= _BATCH_FILES or weight >= _BATCH_WEIGHT:
             yield batch
-            batch, files = [], 0
+            batch, files, weight = [], 0, 0
     if batch:
         yield batch
+
+
+def _groups(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
+    """Whole folders, of `_READ_FILES` files or a few more together."""
+    group: list[FoundFolder] = []
+    files = 0
+    for folder in folders:
+        group.append(folder)
+        files += len(folder.files)
+        if files >= _READ_FILES:
+            yield group
+            group, files = [], 0
+    if group:
+        yield group
 
 
 @dataclass(slots=True)
@@ -171,13 +199,9 @@ class _Progress:
 
 
 def _audit_batch(
-    folders: list[FoundFolder], expect: Expect, scan: Scanner, progress: _Progress
+    batch: Batch, expect: Expect, scan: Scanner, progress: _Progress
 ) -> list[tuple[dict[str, Any], int]]:
-    paths = [os.path.join(folder.directory, name) for folder in folders for name in folder.files]
-    headers = iter(_native.read_headers(paths, scan.jobs))
-    plans: list[Plan] = []
-    for folder in folders:
-        plans += plan_folder(folder, [next(headers) for _ in folder.files], expect)
+    plans = [plan for folder, headers in batch for plan in plan_folder(folder, headers, expect)]
     sizes = [sum(header.size for header in plan.headers.values()) for plan in plans]
     progress.total = sum(sizes)
     scanned = _scan_all(plans, scan, progress)
@@ -201,7 +225,9 @@ def _scan_all(plans: list[Plan], scan: Scanner, progress: _Progress) -> list[Sca
             wanted_here = []
             for place, decoder in enumerate(decoders):
                 tensor = plan.tensor(file, decoder.tensor) if decoder.file == file else None
-                if tensor is not None and decoder.reduce_axis is not None:
+                if tensor is None or plan.is_lost(file, tensor[0]):
+                    continue
+                if decoder.reduce_axis is not None:
                     wanted_here.append((place, (tensor[0], decoder.reduce_axis, None)))
             if sound or digest:
                 tasks.append((header, [request for _, request in wanted_here], sound, digest))

@@ -89,10 +89,10 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
     if match is None or not plan.sound:
         verdicts.append(undecided(_not_measured(findings)))
     elif not match.decoders:
-        verdicts.append(without_decoder(match.layout))
+        verdicts.append(without_decoder(match.layout) if plan.whole else undecided(_not_measured(findings)))
     else:
         for place, decoder in enumerate(match.decoders):
-            verdict = _judge(place, decoder, match, scanned)
+            verdict = _judge(plan, place, match, scanned)
             verdicts.append(verdict)
             decoders.append(_decoder(plan, decoder, verdict, scanned.stats.get(place)))
             findings += _norm_findings(plan, match, decoder, verdict, scanned.stats.get(place), expect)
@@ -114,7 +114,11 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
     }
 
 
-def _judge(place: int, decoder: Decoder, match: Match, scanned: Scanned) -> Verdict:
+def _judge(plan: Plan, place: int, match: Match, scanned: Scanned) -> Verdict:
+    decoder = match.decoders[place]
+    found = plan.tensor(decoder.file, decoder.tensor)
+    if found is not None and plan.is_lost(decoder.file, found[0]):
+        return undecided(_not_measured(plan.structure))
     if decoder.latent_axis is None:
         return undecided(f"which axis holds the latents is not determined: {decoder.why}")
     if place in scanned.not_measured:

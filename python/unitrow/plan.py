@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from unitrow.discover import FoundFolder
     from unitrow.findings import Expect
 
+_HARMLESS = frozenset({"FS_PARTIAL_DOWNLOAD", "FS_POLYGLOT", "ST_TRAILING_BYTES", "ST_TRUNCATED_DATA"})
+"""Failures that leave no doubt where the tensors lie and which of them are whole."""
+
 SIDE_FILE_BYTES = 4 << 20
 """No side file of a checkpoint is longer; what is beyond is not read."""
 
@@ -46,9 +49,11 @@ class Plan:
     metas: dict[str, FileMeta] = field(default_factory=dict)
     findings: list[Finding] = field(init=False)
     _places: dict[tuple[str, str], tuple[int, TensorMeta]] = field(init=False, repr=False)
+    _read: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.findings = list(self.structure)
+        self._read = {file: len(meta.tensors) - meta.lost for file, meta in self.metas.items()}
         self._places = {
             (file, tensor.name): (index, tensor)
             for file, meta in self.metas.items()
@@ -57,13 +62,22 @@ class Plan:
 
     @property
     def sound(self) -> bool:
-        """Whether the structure of every file is such that its values mean what its header says."""
-        failed = any(finding.severity in {"fail", "unreadable"} for finding in self.structure)
-        return not failed and all(header.sound for header in self.headers.values())
+        """Whether the structure of every file leaves no doubt what the values mean that are there."""
+        failed = {one.code for one in self.structure if one.severity in {"fail", "unreadable"}}
+        return failed <= _HARMLESS and all(header.sound for header in self.headers.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong with the structure of any file."""
+        return self.sound and not any(one.severity in {"fail", "unreadable"} for one in self.structure)
 
     def tensor(self, file: str, name: str) -> tuple[int, TensorMeta] | None:
-        """Index and description of a tensor of the checkpoint."""
+        """Index and description of a tensor of the checkpoint; the file may be too short for it."""
         return self._places.get((file, name))
+
+    def is_lost(self, file: str, index: int) -> bool:
+        """Whether a file is too short for the tensor of this index."""
+        return index >= self._read[file]
 
 
 def plan_folder(folder: FoundFolder, headers: Sequence[FileHeader], expect: Expect) -> list[Plan]:
@@ -126,6 +140,8 @@ def side_file_reader(directory: str) -> Callable[[str], bytes | None]:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except FileNotFoundError:
+            if os.path.islink(path):
+                raise
             return None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -142,8 +158,10 @@ def side_file_reader(directory: str) -> Callable[[str], bytes | None]:
 
 
 def _meta(name: str, header: FileHeader) -> FileMeta:
-    tensors = tuple(TensorMeta(tensor, dtype, tuple(shape)) for tensor, dtype, shape in header.tensors)
-    return FileMeta(name, header.container, tensors, header.metadata)
+    lost = header.lost
+    named = header.tensors + lost
+    tensors = tuple(TensorMeta(tensor, dtype, tuple(shape)) for tensor, dtype, shape in named)
+    return FileMeta(name, header.container, tensors, header.metadata, len(lost))
 
 
 def folder_parts(directory: str) -> tuple[str, ...]:

@@ -106,6 +106,10 @@ ARCHIVES = {
     "nan_in_member": member(
         "fail", "V_NAN", data=npy(np.where(np.arange(64) == 7, np.nan, W).astype(np.float32))
     ),
+    "extra_field_breaks_off": member(
+        "fail", "Z_LOCAL_CENTRAL_MISMATCH", central={"extra": b"\1\0\xff\xff"}
+    ),
+    "patched_data": member("fail", "Z_METHOD", local={"flags": 0x20}, central={"flags": 0x20}),
     "zip64_size_lie": member(
         "fail", "Z_LOCAL_CENTRAL_MISMATCH", central=zip64_lie(1 << 40)
     ),
@@ -122,6 +126,9 @@ ARRAYS = {
     "neg_shape": shaped("(-64, -64)", "fail", "NPY_HEADER"),
     "huge_shape": shaped(f"({2**62},)", "fail", "NPY_TRUNCATED"),
     "overflowing_shape": shaped(f"({2**62}, {2**62})", "fail", "NPY_OVERFLOW"),
+    "nothing_in_a_shape_too_big": shaped(f"(0, {2**62}, {2**62})", "fail", "NPY_OVERFLOW", data=b""),
+    "npy_no_elements": shaped("(0, 64)", "note", "ST_EMPTY_TENSOR", data=b""),
+    "npy_rank_65": shaped(f"({'1, ' * 65})", "warn", "ST_RANK_LIMIT", data=W.tobytes()[:4]),
     "big_endian": array(npy(W.astype(">f4")), "pass"),
     "header_past_eof": array(npy_raw(LITERAL, b"", length=65535), "fail", "NPY_TRUNCATED"),
     "v3_utf8": literal(

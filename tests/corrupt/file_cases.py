@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from pathlib import Path
 
 from build import Member, case, entry, file, npy, npz, one, st, tensors, weights, zipped
 
+from checkpoints import unit_rows, write_saelens
 from unitrow.discover import PARTIAL_SUFFIXES
 
 SOUND = tensors({"w": weights(64, 64)})
@@ -98,10 +100,24 @@ def downloaded(etag):
 
 RIGHT, WRONG = hashlib.sha256(SOUND).hexdigest(), "ab" * 32
 
+
+def beside_config(make):
+    """A sound checkpoint whose configuration cannot be read."""
+
+    def build(folder):
+        write_saelens(folder, unit_rows(32, 16))
+        (folder / "cfg.json").unlink(missing_ok=True)
+        make(folder / "cfg.json")
+
+    return build
+
+
 CASES = {
     "empty": file(b"", "fail", "FS_EMPTY"),
     "lfs_pointer": file(POINTER, "fail", "FS_LFS_POINTER"),
     "html": file(b"<!DOCTYPE html><html><body>404</body></html>", "fail", "FS_TEXT"),
+    "html_in_latin_1": file("<html>Nicht verf\u00fcgbar</html>".encode("latin-1"), "fail", "FS_TEXT"),
+    "error_page_in_utf_16": file("<html>Not available</html>".encode("utf-16"), "fail", "FS_TEXT"),
     "json_error": file(b'{"error":"Unauthorized"}', "fail", "FS_TEXT"),
     "gzip": file(gzip.compress(SOUND), "fail", "FS_WRONG_FORMAT"),
     "gguf": file(b"GGUF\3\0\0\0" + bytes(56), "fail", "FS_WRONG_FORMAT"),
@@ -121,6 +137,11 @@ CASES = {
     },
     "killed_save": case(partial(".tmpAb3xYz"), "fail", "FS_PARTIAL_DOWNLOAD"),
     "polyglot_tensor": file(hidden_archive(), "warn", "FS_POLYGLOT"),
+    "config_is_a_folder": case(beside_config(Path.mkdir), "unreadable", "FS_NOT_REGULAR"),
+    "config_is_a_pipe": case(beside_config(os.mkfifo), "unreadable", "FS_NOT_REGULAR"),
+    "config_leads_nowhere": case(
+        beside_config(lambda path: path.symlink_to("gone")), "unreadable", "FS_BROKEN_LINK"
+    ),
     "hub_blob_of_another_name": case(blob(WRONG), "fail", "H_MISMATCH", digest="sha256"),
     "ok_hub_blob": case(blob(RIGHT), "pass", digest="sha256"),
     "ok_hub_blob_of_another_name_not_hashed": case(blob(WRONG), "pass"),

@@ -25,7 +25,10 @@ pub(crate) fn panel_bytes(workers: usize) -> usize {
 }
 
 /// Rows longer than this are not judged: no decoder has them, and a worker would have to hold one whole.
-pub(crate) const MAX_ROW_BYTES: usize = 64 << 20;
+pub(crate) const MAX_ROW_BYTES: usize = 4 << 20;
+
+/// Decoders of more rows than this are not judged: none has them, and about 48 bytes of each row are kept.
+pub(crate) const MAX_ROWS: usize = 1 << 24;
 
 /// Lines of a panel that are read before they are scattered: each scatter then fills whole cache lines.
 const LINES: usize = 16;

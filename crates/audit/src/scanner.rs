@@ -9,7 +9,7 @@ use unitrow_tensors::{Container, Defect, Mapping, Source, Table, Tensor, compare
 
 use crate::digest::Algorithm;
 use crate::pass::{Part, Pass, Stopped, Sums, WINDOW_BYTES};
-use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES};
+use crate::read::{self, BLOCK_BYTES, MAX_ROW_BYTES, MAX_ROWS};
 use crate::scan::{Decoder, Failure, FileScan, Judged, Shared, Task, changed};
 use crate::stats::{DecoderScan, DecoderShape, Finish};
 use crate::values::{Frame, Pages, Values, copies, look, norm_dtype};
@@ -120,9 +120,12 @@ impl Scanner<'_> {
             return Err("the tensor has no elements");
         }
         if view.len.saturating_mul(dtype.size_bytes()) > MAX_ROW_BYTES {
-            return Err("its rows are too long to be a decoder's");
+            return Err("its rows are longer than 4 MiB, which no decoder's are");
         }
         let rows = view.rows().min(decoder.max_rows.unwrap_or(usize::MAX));
+        if rows > MAX_ROWS {
+            return Err("it has more than 16,777,216 rows, which no decoder has");
+        }
         let shape = DecoderShape { dtype, rows, len: view.len, strided: view.inner > 1 };
         Ok(Wanted { decoder, tensor, view, shape })
     }

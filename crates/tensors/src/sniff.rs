@@ -131,6 +131,9 @@ fn text(head: &[u8]) -> Content {
         }
         Err(_) => "",
     };
+    if let Some(kind) = other_encoding(head) {
+        return Content::Text(kind);
+    }
     let printable = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
     if text.len() < 16 || !text.chars().all(printable) {
         return Content::Unknown;
@@ -149,6 +152,22 @@ fn text(head: &[u8]) -> Content {
     } else {
         "text"
     })
+}
+
+/// Text that is not UTF-8, in words: UTF-16 by its mark, pages in older encodings by how they begin.
+fn other_encoding(head: &[u8]) -> Option<&'static str> {
+    let is_wide = |low: usize| {
+        let mut units = head[2..].chunks_exact(2).take(16).map(|unit| (unit[low], unit[1 - low]));
+        head.len() >= 34
+            && units.all(|(byte, zero)| zero == 0 && (byte.is_ascii_graphic() || byte.is_ascii_whitespace()))
+    };
+    match head {
+        [0xff, 0xfe, ..] if is_wide(0) => return Some("text in UTF-16"),
+        [0xfe, 0xff, ..] if is_wide(1) => return Some("text in UTF-16"),
+        _ => {}
+    }
+    let lower = head.trim_ascii_start().get(..14)?.to_ascii_lowercase();
+    (lower.starts_with(b"<!doctype html") || lower.starts_with(b"<html")).then_some("a web page")
 }
 
 fn pointer(text: &str) -> Content {

@@ -131,6 +131,8 @@ pub struct Table {
     /// The tensors that are well formed and lie inside the file, in the file's order. Where a name stands twice, the
     /// last, which is what stock loaders see.
     pub tensors: Vec<Tensor>,
+    /// Tensors that the file is too short for, as its header describes them: none of them can be read.
+    pub lost: Vec<Tensor>,
     /// Free-form metadata, in the file's order.
     pub metadata: Vec<(String, String)>,
     /// All defects, in (offset, code) order, capped per code.
@@ -152,6 +154,7 @@ impl Table {
         Self {
             container,
             tensors: Vec::new(),
+            lost: Vec::new(),
             metadata: Vec::new(),
             defects: Vec::new(),
             header_len: 0,

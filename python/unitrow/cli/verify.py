@@ -21,8 +21,9 @@ _WORDS = {"ok": "OK", "mismatch": "FAILED", "unreadable": "FAILED open or read",
 @click.option(
     "-c",
     "--check",
-    "manifest",
+    "manifests",
     metavar="MANIFEST",
+    multiple=True,
     help="Lines of sha256sum or b3sum, a bag, a model-signing statement or bundle, a folder of LFS pointers.",
 )
 @click.option("--fail-on-missing-files", is_flag=True, help="A listed file that is absent fails.")
@@ -34,7 +35,7 @@ _WORDS = {"ok": "OK", "mismatch": "FAILED", "unreadable": "FAILED open or read",
 )
 def command(  # noqa: D103  (the help text is below, where click reads it)
     paths: tuple[str, ...],
-    manifest: str | None,
+    manifests: tuple[str, ...],
     fail_on_missing_files: bool,
     fail_on_extra_files: bool,
     form: str,
@@ -44,8 +45,11 @@ def command(  # noqa: D103  (the help text is below, where click reads it)
     with output.guarded():
         from unitrow.identity import verify
 
-        if not paths and manifest is None:
+        if not paths and not manifests:
             output.fail_usage("nothing to verify", "give a path, a manifest with -c, or both")
+        if len(manifests) > 1:
+            output.fail_usage("more than one manifest", "run once for each")
+        manifest = manifests[0] if manifests else None
         try:
             result = verify(
                 *paths,
@@ -97,13 +101,22 @@ def _summary(result: Verification, manifest: str | None) -> None:
             word = "note" if finding.severity == "note" else "error"
             click.echo(f"{word}: {escape(finding.file)}: {escape(finding.message)}", err=True)
     counts = result.counts
+    if not counts and not result.findings:
+        click.echo("0 files: " + _why_nothing(manifest, result), err=True)
+        return
     words = {"ok": "OK", "mismatch": "FAILED"}
     others = [f"{number} {words.get(status, status)}" for status, number in sorted(counts.items())]
     click.echo(
         ", ".join([count_of(sum(counts.values()), "file") + ":", *others]).replace(":,", ":"), err=True
     )
     if not counts["ok"] and not counts["mismatch"]:
-        if manifest is None:
-            click.echo("hint: no download left anything to compare with; give a manifest with -c", err=True)
-        elif counts["missing"]:
-            click.echo("hint: give the folder that the names are relative to", err=True)
+        click.echo("hint: " + _why_nothing(manifest, result), err=True)
+
+
+def _why_nothing(manifest: str | None, result: Verification) -> str:
+    """What to do where not one file could be compared."""
+    if manifest is None:
+        return "no download left anything to compare with; give a manifest with -c"
+    if result.counts["missing"]:
+        return "give the folder that the names are relative to"
+    return "the manifest has no file with a digest that can be compared"

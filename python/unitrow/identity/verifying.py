@@ -114,9 +114,11 @@ def verify(
             folder = path if os.path.isdir(path) else os.path.dirname(path)
             result.findings += [_under(folder, finding) for finding in found.findings]
             result.files += [
-                Checked(_shown(folder, finding.file), "unreadable", finding.message)
-                if finding.severity == "unreadable"
-                else Checked(_shown(folder, finding.file), "mismatch", finding.message)
+                Checked(
+                    finding.file,
+                    "unreadable" if finding.severity == "unreadable" else "mismatch",
+                    finding.message,
+                )
                 for finding in found.findings
                 if finding.severity != "warn"
             ]

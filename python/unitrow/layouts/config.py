@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections import Counter
@@ -19,6 +20,19 @@ YAML_DEPTH_LIMIT = 32
 COUNT_LIMIT = 2**53
 _EXCERPT_CHARACTERS = 60
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
+
+_UNREAD: dict[int, str | None] = {
+    errno.EACCES: "FS_PERMISSION",
+    errno.EPERM: "FS_PERMISSION",
+    errno.ENOENT: "FS_BROKEN_LINK",
+    errno.ELOOP: "FS_BROKEN_LINK",
+    errno.EFBIG: None,
+    errno.EINVAL: "FS_NOT_REGULAR",
+    errno.EISDIR: "FS_NOT_REGULAR",
+    errno.ENXIO: "FS_NOT_REGULAR",
+    errno.ENODEV: "FS_NOT_REGULAR",
+}
+"""What it means that a side file cannot be read; a file that is simply absent is no problem."""
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
@@ -43,6 +57,9 @@ class Config:
 
     problem: str | None = None
     """What is wrong with the file, if something is."""
+
+    unread: str | None = None
+    """The `FS_` code that says why its bytes could not be had, where that is the problem."""
 
     duplicates: tuple[str, ...] = ()
     """Keys that some mapping in the file has twice; the last value is the one kept."""
@@ -149,7 +166,8 @@ def _read(folder: Folder, name: str, kind: str, limit: int, parse: Any) -> Confi
         data = folder.read_text(name)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return Config(name, present=True, problem=f"the file cannot be read: {reason}")
+        problem = f"the file cannot be read: {reason}"
+        return Config(name, present=True, problem=problem, unread=_UNREAD.get(error.errno or 0, "FS_IO"))
     if data is None:
         return Config(name)
     config = Config(name, present=True)

@@ -34,10 +34,13 @@ class FileMeta:
     """`safetensors`, `npz`, `npy` or `unknown`."""
 
     tensors: tuple[TensorMeta, ...] = ()
-    """The tensors that can be read."""
+    """The tensors that the header describes; the last `lost` of them cannot be read."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The container's own text metadata."""
+
+    lost: int = 0
+    """How many of the tensors the file is too short for."""
 
 
 def _no_side_files(_name: str) -> bytes | None:
@@ -100,7 +103,7 @@ class LayoutFinding:
     """A disagreement that can be seen without reading values."""
 
     code: str
-    """One of the `L_` codes."""
+    """One of the `L_` codes; an `FS_` code for a configuration that could not be read."""
 
     file: str
     """File that the finding is about, relative to the folder."""

@@ -118,7 +118,8 @@ class Source:
     def check_config(self, config: Config) -> None:
         """Note what is wrong with a configuration file as such."""
         if config.problem is not None:
-            self.mismatch(
+            self._note(
+                config.unread or "L_CONFIG_MISMATCH",
                 f"{config.name} cannot be used: {config.problem}",
                 file=config.name,
                 expected="a readable configuration",

@@ -14,6 +14,9 @@ const NUMPY_HEADER_LEN: u64 = 10_000;
 /// What is read here, in bytes; structured types, the only reason for more, are not read anyway.
 const MAX_HEADER_LEN: u64 = 1 << 20;
 
+/// The most dimensions that numpy takes.
+const MAX_RANK: usize = 64;
+
 /// What a header says about an array that is all there.
 #[derive(Clone, Debug)]
 pub(crate) struct Array {
@@ -266,14 +269,24 @@ fn size(
 ) -> Option<(Vec<u64>, u64)> {
     let signed = |value: u64| i64::try_from(value).is_ok();
     let shape: Option<Vec<u64>> = dims.into_iter().map(|dim| dim.filter(|&dim| signed(dim))).collect();
+    // numpy leaves zeros out of the product, so that an array of nothing can be too big for it.
     let product = |shape: &[u64], item: u64| {
-        if shape.contains(&0) {
-            return Some(0);
-        }
-        shape.iter().try_fold(item, |product, &dim| product.checked_mul(dim)).filter(|&len| signed(len))
+        let mut dims = shape.iter().filter(|&&dim| dim != 0);
+        let len = dims.try_fold(item, |product, &dim| product.checked_mul(dim)).filter(|&len| signed(len))?;
+        Some(if shape.contains(&0) { 0 } else { len })
     };
     let len = shape.as_deref().and_then(|shape| product(shape, dtype.bits() / 8));
     if let (Some(shape), Some(len)) = (shape, len) {
+        if shape.len() > MAX_RANK {
+            defects.push(
+                place
+                    .defect(code::ST_RANK_LIMIT, 0, "it has more dimensions than numpy takes")
+                    .expected(format!("at most {MAX_RANK}"), shape.len()),
+            );
+        }
+        if shape.contains(&0) {
+            defects.push(place.defect(code::ST_EMPTY_TENSOR, 0, "it has no elements"));
+        }
         return Some((shape, len));
     }
     defects.push(

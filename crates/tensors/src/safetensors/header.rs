@@ -33,6 +33,8 @@ pub(crate) struct Claim {
 pub(crate) struct Header {
     /// Tensors whose dtype, shape and size agree, in the header's order; offsets count from the data section.
     pub(crate) tensors: Vec<Tensor>,
+    /// Those of them that end behind the end of the file, taken out of the list.
+    pub(crate) lost: Vec<Tensor>,
     /// Where each tensor's name stands in the header: ascending.
     pub(crate) at: Vec<u32>,
     /// Every range claimed, by good entries and bad.
@@ -50,6 +52,14 @@ impl Header {
     /// The tensor whose name stands at `at`.
     pub(crate) fn tensor(&self, at: u32) -> Option<&Tensor> {
         self.at.binary_search(&at).ok().and_then(|index| self.tensors.get(index))
+    }
+
+    /// Takes those entries out whose names stand at these places, and keeps them apart.
+    pub(crate) fn lose(&mut self, places: &[u32]) {
+        let gone = |at: &u32| places.binary_search(at).is_ok();
+        let lost = self.tensors.iter().zip(&self.at).filter(|(_, at)| gone(at));
+        self.lost = lost.map(|(tensor, _)| tensor.clone()).collect();
+        self.forget(|at| gone(&at));
     }
 
     /// Takes entries out, chosen by where their names stand, together with what they claim.

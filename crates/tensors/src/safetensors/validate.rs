@@ -35,8 +35,9 @@ pub(crate) fn read(bytes: &(impl ReadAt + ?Sized), mut defects: Defects) -> Resu
             });
         }
         table.tensors = header.tensors;
+        table.lost = header.lost;
         table.metadata = header.metadata;
-        for tensor in &mut table.tensors {
+        for tensor in table.tensors.iter_mut().chain(&mut table.lost) {
             if let Storage::Stored { offset, .. } = &mut tensor.storage {
                 *offset += data_start;
             }
@@ -168,7 +169,7 @@ fn examine_data(
     let mut lost: Vec<u32> = beyond.map(|claim| claim.at).collect();
     if !lost.is_empty() {
         lost.sort_unstable();
-        header.forget(|at| lost.binary_search(&at).is_ok());
+        header.lose(&lost);
     }
     // Where an entry's range is unknown, or the text broke off, the bytes behind may well be that entry's.
     if covered < data_len && header.complete && !header.unknown_claims {

@@ -42,6 +42,11 @@ impl Entry {
         String::from_utf8_lossy(&self.raw_name)
     }
 
+    /// Whether the data is a patch of other data.
+    pub(crate) fn patched(&self) -> bool {
+        self.flags & 0x20 != 0
+    }
+
     /// Whether some flag says that the data is encrypted: in itself, strongly, or with masked headers.
     pub(crate) fn encrypted(&self) -> bool {
         self.flags & 0x2041 != 0
@@ -60,7 +65,8 @@ impl Sizes {
     /// `offset` is `None` for local headers, which have none.
     pub(super) fn of(len: u32, compressed_len: u32, offset: Option<u32>, extra: &[u8]) -> Self {
         let mut fields = WideFields::find(extra);
-        let mut consistent = fields.consistent;
+        // Readers refuse a directory whose extra fields break off; what pads a local header they never look at.
+        let mut consistent = fields.consistent && (fields.whole || offset.is_none());
         let mut widen = |narrow: u32| {
             if narrow != u32::MAX {
                 return u64::from(narrow);
@@ -86,14 +92,19 @@ struct WideFields<'a> {
     rest: &'a [u8],
     present: bool,
     consistent: bool,
+    /// Whether the last extra field ends within the header.
+    whole: bool,
 }
 
 impl<'a> WideFields<'a> {
     fn find(mut extra: &'a [u8]) -> Self {
-        let mut found = Self { rest: &[], present: false, consistent: true };
+        let mut found = Self { rest: &[], present: false, consistent: true, whole: true };
         while let Some((&[a, b, c, d], rest)) = extra.split_first_chunk() {
             let len = usize::from(u16::from_le_bytes([c, d]));
-            let Some((field, rest)) = rest.split_at_checked(len) else { break };
+            let Some((field, rest)) = rest.split_at_checked(len) else {
+                found.whole = false;
+                break;
+            };
             if u16::from_le_bytes([a, b]) == WIDE_FIELD {
                 found.consistent &= !found.present;
                 found.present = true;

@@ -129,7 +129,7 @@ fn compare(member: &Member, header: &Record<'_>, name: &[u8], extra: &[u8], defe
         }
     }
     if !(local.consistent && entry.consistent) {
-        differ("sizes, in zip64 fields and beside them", "the same twice".into(), "two".into());
+        differ("extra fields: sizes in them and beside them", "the same twice".into(), "another".into());
     }
     if entry.method == STORED && !entry.encrypted() && entry.len != entry.compressed_len {
         differ("stored length", entry.compressed_len.to_string(), entry.len.to_string());
@@ -165,6 +165,10 @@ fn descriptor(
     Ok(None)
 }
 
+fn method(entry: &Entry) -> String {
+    if entry.patched() { "patched data".to_owned() } else { entry.method.to_string() }
+}
+
 /// Whether the member's data is of a kind that is read.
 fn usable(member: &Member, defects: &mut Defects) -> bool {
     let entry = &member.entry;
@@ -177,14 +181,14 @@ fn usable(member: &Member, defects: &mut Defects) -> bool {
         });
         return false;
     }
-    if !matches!(entry.method, STORED | DEFLATED) {
+    if entry.patched() || !matches!(entry.method, STORED | DEFLATED) {
         defects.add(code::Z_METHOD, || {
             Defect::new(
                 code::Z_METHOD,
                 format!("the member {} is compressed in a way that is not read", shown()),
             )
             .at(member.start)
-            .expected("0 (stored) or 8 (deflated)", entry.method)
+            .expected("0 (stored) or 8 (deflated)", method(entry))
         });
         return false;
     }
