@@ -38,8 +38,8 @@ _BATCH_FILES = 4096
 _BATCH_WEIGHT = 4 << 20
 """Bytes of headers from which no more are read before these files are done."""
 
-_READ_FILES = 64
-"""Headers read at a time: enough for every thread, and few enough to stop in time."""
+_READ_FILES = 8
+"""Headers read at a time, or as many as there are threads: few enough to stop in time."""
 
 MAX_JOBS = 1024
 """More threads than any machine has cores for would only cost their stacks."""
@@ -157,7 +157,7 @@ def _batches(folders: list[FoundFolder], jobs: int | None) -> Iterator[Batch]:
     """Folders with the headers of their files, as many at a time as may stay in memory."""
     batch: Batch = []
     files = weight = 0
-    for group in _groups(folders):
+    for group in _groups(folders, max(_READ_FILES, jobs or _native.available_threads())):
         paths = [os.path.join(folder.directory, name) for folder in group for name in folder.files]
         headers = _native.read_headers(paths, jobs)
         files += len(headers)
@@ -171,14 +171,14 @@ def _batches(folders: list[FoundFolder], jobs: int | None) -> Iterator[Batch]:
         yield batch
 
 
-def _groups(folders: list[FoundFolder]) -> Iterator[list[FoundFolder]]:
-    """Whole folders, of `_READ_FILES` files or a few more together."""
+def _groups(folders: list[FoundFolder], at_least: int) -> Iterator[list[FoundFolder]]:
+    """Whole folders, of so many files or a few more together."""
     group: list[FoundFolder] = []
     files = 0
     for folder in folders:
         group.append(folder)
         files += len(folder.files)
-        if files >= _READ_FILES:
+        if files >= at_least:
             yield group
             group, files = [], 0
     if group:
