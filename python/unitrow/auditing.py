@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 _BATCH_FILES = 4096
 """Headers kept in memory at a time."""
 
-_BATCH_WEIGHT = 4 << 20
+_BATCH_WEIGHT = 1 << 20
 """Bytes of headers from which no more are read before these files are done."""
 
-_READ_FILES = 8
+_READ_FILES = 4
 """Headers read at a time, or as many as there are threads: few enough to stop in time."""
 
 MAX_JOBS = 1024
@@ -112,6 +112,7 @@ def audit(
         for batch in _batches(folders, jobs):
             before = sum(size for _, size in rows)
             rows += _audit_batch(batch, expect, scan, _Progress(progress, before))
+            batch.clear()  # or it would stay until the next one is read
     for one, _ in rows:
         one["findings"] = [found for found in one["findings"] if wanted(found["code"], select, ignore)]
     checkpoints = sorted((one for one, _ in rows), key=lambda one: (one["root"], one["path"]))
