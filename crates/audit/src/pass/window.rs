@@ -137,7 +137,7 @@ impl Window {
     }
 }
 
-fn place(offset: u64) -> usize {
+pub(super) fn place(offset: u64) -> usize {
     // What is read at once is short, and a map has an address for each byte.
     usize::try_from(offset).unwrap_or(usize::MAX)
 }

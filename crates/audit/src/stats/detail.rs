@@ -36,7 +36,7 @@ type Lanes = [f64; LANES];
 /// Measures one row and overwrites it. `norm` is its float64 norm, finite and not zero.
 pub(super) fn detail(row: &mut Vec<f64>, norm: f64, grid: Dtype, tail: f64) -> RowDetail {
     let len = row.len() as f64;
-    let nonzero = row.iter().filter(|&&value| value != 0.0).count() as f64;
+    let nonzero = row.iter().map(|&value| u64::from(value != 0.0)).sum::<u64>() as f64;
     // A power of two brings the norm into [1, 2): no square below can leave the range, and what is rounded on
     // the way is too small to show in any sum.
     let scale = 1.0 / leading_power(norm).max(f64::MIN_POSITIVE);

@@ -41,8 +41,12 @@ impl Choice {
     pub(super) fn within(&self, shape: &DecoderShape, range: &Range<usize>) -> Vec<(usize, usize)> {
         match self {
             Self::Even => {
-                let picked = (0..size(shape)).map(|place| (place, spaced(place, shape.rows, size(shape))));
-                picked.filter(|(_, row)| range.contains(row)).collect()
+                let size = size(shape);
+                let row = |place| spaced(place, shape.rows, size);
+                (first_place(range.start, shape.rows, size)..size)
+                    .map(|place| (place, row(place)))
+                    .take_while(|&(_, row)| row < range.end)
+                    .collect()
             }
             Self::Listed(list) => {
                 list.iter().copied().enumerate().filter(|(_, row)| range.contains(row)).collect()
@@ -68,6 +72,20 @@ fn size(shape: &DecoderShape) -> usize {
 fn spaced(place: usize, rows: usize, count: usize) -> usize {
     // Fits: places and counts are at most 1,024, and rows are held in memory.
     place * (rows / count) + place * (rows % count) / count
+}
+
+/// The first place whose row is not before `row`.
+fn first_place(row: usize, rows: usize, count: usize) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if spaced(middle, rows, count) < row {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// A sampled row, measured in full.
