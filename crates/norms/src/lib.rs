@@ -29,7 +29,10 @@ pub use dispatch::Isa;
 pub use element::Dtype;
 pub use error::Error;
 pub use float32::{Summation, float32_norm, float32_norm_with, torch_figure, torch_figure_with};
-pub use norm::{row_norms, row_norms_counted, row_norms_counted_with, row_norms_with};
+pub use norm::{
+    row_norms, row_norms_counted, row_norms_counted_with, row_norms_figured, row_norms_figured_with,
+    row_norms_with,
+};
 pub use pool::Pool;
 pub use renorm::{Compat, Normalize, Normalized, OnDegenerate, normalize_rows, normalize_rows_with};
 pub use rows::{Rows, RowsMut};

@@ -3,9 +3,11 @@
 use rayon::prelude::*;
 
 use crate::dispatch::Isa;
+use crate::float32::torch_figure_with;
 use crate::kernel::columns::{Columns, TILE};
+use crate::kernel::figured::Figured;
 use crate::kernel::last_axis::LastAxis;
-use crate::{Counts, Error, Pool, Rows};
+use crate::{Counts, Dtype, Error, Pool, Rows};
 
 /// Bytes below which a second thread costs more than it saves where rows are written.
 pub(crate) const PARALLEL_BYTES: usize = 1 << 18;
@@ -65,6 +67,34 @@ pub fn row_norms_counted_with(
         run(isa, rows, first, norms, Some(&mut counts));
         counts
     }))
+}
+
+/// [`row_norms_counted`] on the calling thread, and [`crate::torch_figure`] into `figures`: float32 rows whose elements
+/// are adjacent are swept once for all three.
+///
+/// # Errors
+/// [`Error::Length`] where `norms` or `figures` is not as long as there are rows.
+pub fn row_norms_figured(rows: Rows<'_>, norms: &mut [f64], figures: &mut [f64]) -> Result<Counts, Error> {
+    row_norms_figured_with(Isa::detect(), rows, norms, figures)
+}
+
+/// [`row_norms_figured`] on a chosen instruction set.
+///
+/// # Errors
+/// As [`row_norms_figured`].
+pub fn row_norms_figured_with(
+    isa: Isa,
+    rows: Rows<'_>,
+    norms: &mut [f64],
+    figures: &mut [f64],
+) -> Result<Counts, Error> {
+    rows.check_output(norms.len())?;
+    rows.check_output(figures.len())?;
+    if rows.dtype() == Dtype::F32 && rows.layout.strides[1] == 1 {
+        return Ok(isa.run(Figured { rows, norms, figures }));
+    }
+    torch_figure_with(isa, rows, figures)?;
+    row_norms_counted_with(isa, rows, norms, None)
 }
 
 fn run(isa: Isa, rows: Rows<'_>, first: usize, norms: &mut [f64], counts: Option<&mut Counts>) {

@@ -1,6 +1,6 @@
 //! Consecutive rows: their norms, and closer looks at the few rows that need them.
 
-use unitrow_norms::{Counts, Dtype, Error, Rows, row_norms_counted};
+use unitrow_norms::{Counts, Dtype, Error};
 
 use super::DecoderShape;
 use super::bounds::{Answer, Bounds, Range};
@@ -75,9 +75,7 @@ pub(super) fn scan_chunk(
 
     let block_rows = (BLOCK_BYTES / row_bytes).max(1);
     for (block, out) in bytes.chunks(block_rows * row_bytes).zip(norms.chunks_mut(block_rows)) {
-        let rows = Rows::contiguous(block, stored, out.len(), shape.len, 1)?;
-        elements = elements.merge(row_norms_counted(rows, out, None)?);
-        torch.look(block, out)?;
+        elements = elements.merge(torch.look(block, out)?);
         for one in block.chunks_exact(row_bytes) {
             if alive.is_empty() {
                 break;

@@ -4,7 +4,9 @@
 //! ones along the last axis of float32 and bfloat16, a single one for float16 and along any other axis; the result
 //! rounded to the tensor's own type. float64 stays float64, and 8-bit floats have no norm.
 
-use unitrow_norms::{Dtype, Error, Rows, Summation, float32_norm, torch_figure};
+use unitrow_norms::{
+    Counts, Dtype, Error, Rows, Summation, float32_norm, row_norms_counted, row_norms_figured, torch_figure,
+};
 
 use super::chunk::is_judged;
 use super::grid::roundoff;
@@ -45,11 +47,25 @@ impl TorchFigure {
         if self.shape.dtype.size_bytes() == 1 { f64::NAN } else { self.max_abs_deviation }
     }
 
-    /// Measures those rows of a block that may show the largest deviation.
-    pub(super) fn look(&mut self, block: &[u8], norms: &[f64]) -> Result<(), Error> {
-        if self.shape.dtype.size_bytes() == 1 {
-            return Ok(());
+    /// Measures the norms of the rows of a block and counts their elements, and looks at torch's figures for them.
+    pub(super) fn look(&mut self, block: &[u8], norms: &mut [f64]) -> Result<Counts, Error> {
+        let rows = Rows::contiguous(block, self.shape.dtype, norms.len(), self.shape.len, 1)?;
+        if self.shape.dtype == Dtype::F32 && !self.shape.strided {
+            // All of them come with the norms, at no cost.
+            self.figures.resize(norms.len(), 0.0);
+            let counts = row_norms_figured(rows, norms, &mut self.figures)?;
+            self.keep(norms);
+            return Ok(counts);
         }
+        let counts = row_norms_counted(rows, norms, None)?;
+        if self.shape.dtype.size_bytes() > 1 {
+            self.look_at_leading(block, norms)?;
+        }
+        Ok(counts)
+    }
+
+    /// Measures those rows of a block that may show the largest deviation.
+    fn look_at_leading(&mut self, block: &[u8], norms: &[f64]) -> Result<(), Error> {
         for &norm in norms.iter().filter(|&&norm| is_judged(norm)) {
             self.certain = self.certain.max(self.range(norm).0);
         }
@@ -61,11 +77,15 @@ impl TorchFigure {
         self.figures.clear();
         self.figures.resize(end - first, 0.0);
         self.measure(rows)?;
-        for (figure, _) in self.figures.iter().zip(&norms[first..end]).filter(|&(_, &norm)| is_judged(norm)) {
-            self.max_abs_deviation = self.max_abs_deviation.max((figure - 1.0).abs());
-        }
+        self.keep(&norms[first..end]);
         self.certain = self.certain.max(self.max_abs_deviation);
         Ok(())
+    }
+
+    fn keep(&mut self, norms: &[f64]) {
+        for (figure, _) in self.figures.iter().zip(norms).filter(|&(_, &norm)| is_judged(norm)) {
+            self.max_abs_deviation = self.max_abs_deviation.max((figure - 1.0).abs());
+        }
     }
 
     fn measure(&mut self, rows: Rows<'_>) -> Result<(), Error> {

@@ -200,17 +200,31 @@ where
     }
     let mut totals = [T::default(); TOGETHER];
     for ((total, sums), row) in totals.iter_mut().zip(sums).zip(rows) {
-        *total = sums.into_iter().skip(1).fold(sums[0], |total, sum| total + sum);
-        let rest = &row[row.len() / STEP * STEP..];
-        let unfused = rest.len() / tail_group * tail_group;
-        for value in &rest[..unfused] {
-            *total = *total + *value * *value;
-        }
-        for value in &rest[unfused..] {
-            *total = fused(*value, *value, *total);
-        }
+        *total = finish_lanes(sums, &row[row.len() / STEP * STEP..], tail_group, &fused);
     }
     totals
+}
+
+/// Running sums folded left to right, and what is left of the row: groups of `tail_group` unfused, the last few fused.
+#[inline(always)]
+pub(crate) fn finish_lanes<T, const LANES: usize>(
+    sums: [T; LANES],
+    rest: &[T],
+    tail_group: usize,
+    fused: impl Fn(T, T, T) -> T,
+) -> T
+where
+    T: Copy + Add<Output = T> + Mul<Output = T>,
+{
+    let mut total = sums.into_iter().skip(1).fold(sums[0], |total, sum| total + sum);
+    let unfused = rest.len() / tail_group * tail_group;
+    for value in &rest[..unfused] {
+        total = total + *value * *value;
+    }
+    for value in &rest[unfused..] {
+        total = fused(*value, *value, total);
+    }
+    total
 }
 
 /// Halves down to 128 elements, those over eight running sums: numpy's order for a contiguous axis.

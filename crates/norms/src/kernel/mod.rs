@@ -7,6 +7,7 @@
 
 pub(crate) mod adam;
 pub(crate) mod columns;
+pub(crate) mod figured;
 pub(crate) mod float32;
 pub(crate) mod last_axis;
 pub(crate) mod narrow;

@@ -110,20 +110,69 @@ pub(crate) unsafe fn scan<E: Element>(source: *const u8, count: usize, counts: &
     if count == 0 {
         return;
     }
+    let magnitude_mask = E::Code::narrow(E::DTYPE.format().magnitude_mask());
+    let mut seen = Seen::<E::Code, 1>::NOTHING;
+    for index in 0..count {
+        // SAFETY: by contract.
+        seen.look([unsafe { source.cast::<E::Code>().add(index).read_unaligned() }], magnitude_mask);
+    }
+    // SAFETY: by contract.
+    unsafe { settle::<E>(seen, source, count, counts) }
+}
+
+/// What one look at some codes tells, lane by lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<C: Code, const LANES: usize> {
+    largest: [C; LANES],
+    largest_signed: [C::Signed; LANES],
+    least_magnitude: [C; LANES],
+}
+
+impl<C: Code, const LANES: usize> Seen<C, LANES> {
+    pub(crate) const NOTHING: Self = Self {
+        largest: [C::ZERO; LANES],
+        largest_signed: [C::LEAST; LANES],
+        least_magnitude: [C::MOST; LANES],
+    };
+
+    #[inline(always)]
+    pub(crate) fn look(&mut self, codes: [C; LANES], magnitude_mask: C) {
+        for lane in 0..LANES {
+            let code = codes[lane];
+            self.largest[lane] = self.largest[lane].max(code);
+            self.largest_signed[lane] = self.largest_signed[lane].max(code.signed());
+            self.least_magnitude[lane] = self.least_magnitude[lane].min(code.and(magnitude_mask));
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn fold(self) -> Seen<C, 1> {
+        let mut seen = Seen::<C, 1>::NOTHING;
+        for lane in 0..LANES {
+            seen.largest[0] = seen.largest[0].max(self.largest[lane]);
+            seen.largest_signed[0] = seen.largest_signed[0].max(self.largest_signed[lane]);
+            seen.least_magnitude[0] = seen.least_magnitude[0].min(self.least_magnitude[lane]);
+        }
+        seen
+    }
+}
+
+/// Adds the counts of `count` elements, at least one, that were looked at; looks closer where that was not enough.
+///
+/// # Safety
+/// `count` elements are readable at `source`.
+#[inline(always)]
+pub(crate) unsafe fn settle<E: Element>(
+    seen: Seen<E::Code, 1>,
+    source: *const u8,
+    count: usize,
+    counts: &mut Counts,
+) {
     let format = E::DTYPE.format();
     let magnitude_mask = E::Code::narrow(format.magnitude_mask());
-    // SAFETY: by contract, for all indices below `count`.
-    let code = |index: usize| unsafe { source.cast::<E::Code>().add(index).read_unaligned() };
-
-    let mut largest = E::Code::ZERO;
-    let mut largest_signed = E::Code::LEAST;
-    let mut least_magnitude = E::Code::MOST;
-    for index in 0..count {
-        let bits = code(index);
-        largest = largest.max(bits);
-        largest_signed = largest_signed.max(bits.signed());
-        least_magnitude = least_magnitude.min(bits.and(magnitude_mask));
-    }
+    let [largest] = seen.largest;
+    let [largest_signed] = seen.largest_signed;
+    let [least_magnitude] = seen.least_magnitude;
     let any_negative = largest.widen() > format.magnitude_mask();
     let any_positive = largest_signed >= E::Code::ZERO.signed();
     let largest_signed = E::Code::unsigned(largest_signed);
@@ -136,7 +185,9 @@ pub(crate) unsafe fn scan<E: Element>(source: *const u8, count: usize, counts: &
         *counts = counts.merge(found);
         if found.nan > 0 {
             for index in 0..count {
-                let value = E::DTYPE.decode(code(index).widen());
+                // SAFETY: by contract.
+                let code = unsafe { source.cast::<E::Code>().add(index).read_unaligned() };
+                let value = E::DTYPE.decode(code.widen());
                 *counts = counts.extend_range(value, value);
             }
             return;

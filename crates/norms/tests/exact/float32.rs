@@ -1,7 +1,10 @@
 //! Imitated float32 norms: against a direct transcription of each order, and against recorded figures of torch.
 
 use crate::oracle::{Stream, decode, encode};
-use unitrow_norms::{Dtype, Isa, Rows, Summation, float32_norm_with, torch_figure_with};
+use unitrow_norms::{
+    Dtype, Isa, Rows, Summation, float32_norm_with, row_norms_counted_with, row_norms_figured_with,
+    torch_figure_with,
+};
 
 /// The definition, one row at a time.
 fn plain(values: &[f32], way: Summation) -> f32 {
@@ -114,6 +117,40 @@ fn torch_prints_these() {
             torch_figure_with(isa, rows, &mut norms).unwrap();
             let expected = f64::from_bits(bits);
             assert!(norms.iter().all(|norm| *norm == expected), "{isa} {line}: {norms:?} {expected}");
+        }
+    }
+}
+
+/// One sweep gives what three give: with rows of any length, at any alignment, and with anything special in them.
+#[test]
+fn norms_with_figures_are_norms_and_figures() {
+    const SPECIAL: [f32; 8] =
+        [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-41, f32::MAX];
+    let mut stream = Stream(11);
+    for len in (0..150).chain([511, 512, 2304, 4099]) {
+        for special in 0..=SPECIAL.len() {
+            let mut values: Vec<f32> = (0..3 * len).map(|_| (stream.uniform() - 0.5) as f32).collect();
+            if let (Some(&value), false) = (SPECIAL.get(special), values.is_empty()) {
+                let place = (stream.uniform() * values.len() as f64) as usize;
+                values[place] = value;
+            }
+            for (dtype, offset) in [(Dtype::F32, 0), (Dtype::F32, 1), (Dtype::Bf16, 0), (Dtype::F64, 3)] {
+                let wide: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
+                let bytes = [vec![7; offset], encode(&wide, dtype)].concat();
+                let rows = Rows::contiguous(&bytes[offset..], dtype, 3, len, 1).unwrap();
+                for isa in Isa::all_available() {
+                    let mut expected = [[0.0; 3]; 2];
+                    let counts = row_norms_counted_with(isa, rows, &mut expected[0], None).unwrap();
+                    torch_figure_with(isa, rows, &mut expected[1]).unwrap();
+                    let mut found = [[1.0; 3]; 2];
+                    let [norms, figures] = &mut found;
+                    assert_eq!(row_norms_figured_with(isa, rows, norms, figures).unwrap(), counts);
+                    let bits = |rows: [[f64; 3]; 2]| {
+                        rows.map(|row| row.map(|x| if x.is_nan() { None } else { Some(x.to_bits()) }))
+                    };
+                    assert_eq!(bits(found), bits(expected), "{isa} {dtype} {len} {special}");
+                }
+            }
         }
     }
 }
