@@ -34,13 +34,16 @@ def main() -> None:
     parser.add_argument("--latents", type=int, nargs="+", default=[1024, 3072])
     parser.add_argument("--rates", type=float, nargs="*", default=[1e-2, 5e-3, 2e-3, 1e-3], help="sparsify's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", choices=["unitrow", "sparsify"], help="one of the two")
     arguments = parser.parse_args()
     model = minilm.MiniLM(minilm.fetch(arguments.folder))
     material = steps.material(model, os.path.join(arguments.folder, "activations"), print)
     whole = model.embeddings(material.sentences)
     print("who            latents      lr  seed     FVU     L0  never active  cosine  seconds", flush=True)
     for latents, seed in itertools.product(arguments.latents, arguments.seeds):
-        runs = [("unitrow demo", None), *(("sparsify", rate) for rate in arguments.rates)]
+        runs: list[tuple[str, float | None]] = [("unitrow demo", None)]
+        runs += [("sparsify", rate) for rate in arguments.rates]
+        runs = [run for run in runs if run[0].split()[0] == (arguments.only or run[0].split()[0])]
         for who, rate in runs:
             started = time.perf_counter()
             transcoder = (

@@ -205,13 +205,14 @@ class TrainerConfig:
 
     dead_latents: Dead = "none"
     """What pulls at them: `pre-activation`: ReLU(threshold − z), summed over dead latents; `aux-k`: their
-    `dead_k` largest pre-activations reconstruct what the others left over."""
+    `dead_k` largest pre-activations reconstruct what the others left over (Gao et al. 2024, who give it a
+    factor of 1/32)."""
 
     dead_coefficient: float = 0.0
     """Factor on that loss."""
 
-    dead_k: int = 32
-    """Dead latents that may be active at once, for `aux-k`."""
+    dead_k: int | None = None
+    """Dead latents that may be active at once, for `aux-k`; half of `d_out` by default."""
 
     # The machine
 

@@ -90,7 +90,7 @@ class Pairs:
         while True:
             before = number
             for pair in self._pairs:
-                checked = _checked(pair, number)
+                checked = checked_pair(pair, number)
                 found = [tensor.shape[1] for tensor in checked]
                 widths = widths or found
                 if found != widths:
@@ -101,7 +101,8 @@ class Pairs:
                 return
 
 
-def _checked(pair: object, number: int) -> Pair:
+def checked_pair(pair: object, number: int) -> Pair:
+    """A pair of matrices with the same number of rows, or the exception that says what is wrong with it."""
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ArrayTypeError(
             f"data: item {number} must be a pair of inputs and targets, and is {type(pair).__name__}"

@@ -12,14 +12,49 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from unitrow.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def join(device: torch.device) -> None:
-    """Join the processes that `torchrun` started, unless the caller has done so."""
-    if dist.is_available() and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def join(device: torch.device) -> torch.device:
+    """Join the processes that `torchrun` started, unless the caller has done so.
+
+    Returns:
+        The device of this process; see `own_device`.
+    """
+    if not dist.is_available():
+        return device
+    begins = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not begins and world() == 1:
+        return device
+    device = own_device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what NCCL and everything else that names no GPU then uses
+    if begins:
+        on_gpu = device.type == "cuda"
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+    return device
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Of several GPUs the one whose number torchrun gave this process as `LOCAL_RANK`.
+
+    A device that has a number already is the caller's choice. Where each process is shown one GPU alone, as
+    batch systems do, that is the one.
+
+    Raises:
+        ConfigError: There are fewer GPUs than processes on this machine.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    if device.type != "cuda" or device.index is not None or local is None:
+        return device
+    count = torch.cuda.device_count()
+    number = 0 if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES") else int(local)
+    if number >= count:
+        raise ConfigError(f"device: process {local} of this machine has no GPU of its own, there are {count}")
+    return torch.device("cuda", number)
 
 
 def world() -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unitrow.atomic import write_atomically
 from unitrow.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import ExitStack
 
 
 class Logger(Protocol):
@@ -85,12 +87,13 @@ class Progress:
 class TensorBoard:
     """Scalars for TensorBoard, through torch's own writer."""
 
-    def __init__(self, folder: str) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError("loggers: tensorboard is not installed: pip install tensorboard") from error
-        self._writer: Any = SummaryWriter(folder)
+    module = "torch.utils.tensorboard"
+
+    def __init__(self, run_dir: str, config: Mapping[str, Any], from_step: int) -> None:  # noqa: ARG002
+        """What an earlier process wrote of steps after `from_step` is no longer shown."""
+        again = {"purge_step": from_step + 1} if from_step else {}
+        writer: Any = import_module(self.module).SummaryWriter
+        self._writer = writer(os.path.join(run_dir, "tensorboard"), **again)
 
     def log(self, metrics: Mapping[str, Any]) -> None:  # noqa: D102
         for name, value in scalars(metrics).items():
@@ -101,14 +104,20 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of wandb, configured by wandb's own environment variables."""
+    """A run of wandb, configured by wandb's own environment variables; its id is kept for those who resume."""
 
-    def __init__(self, folder: str, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError("loggers: wandb is not installed: pip install wandb") from error
-        self._run: Any = wandb.init(dir=folder, config=dict(config))
+    module = "wandb"
+
+    def __init__(self, run_dir: str, config: Mapping[str, Any], from_step: int) -> None:
+        """A run that resumes goes on with its wandb run, which ignores steps that it has already."""
+        path = os.path.join(run_dir, "wandb-run-id")
+        again = {}
+        if from_step and os.path.exists(path):
+            with open(path, encoding="ascii") as file:
+                again = {"id": file.read().strip(), "resume": "allow"}
+        init: Any = import_module(self.module).init
+        self._run = init(dir=run_dir, config=dict(config), **again)
+        write_atomically(path, f"{self._run.id}\n".encode())
 
     def log(self, metrics: Mapping[str, Any]) -> None:  # noqa: D102
         self._run.log(scalars(metrics), step=metrics["step"])
@@ -126,26 +135,42 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def open_loggers(
-    run_dir: str, names: Sequence[str], config: Mapping[str, Any], from_step: int, steps: int
-) -> list[Logger]:
-    """The loggers of a run.
+_EXTRA = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+
+
+def checked(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of loggers beside those that are always there.
 
     Raises:
         ConfigError: An unknown name, or its library is not installed.
     """
+    for name in [names] if isinstance(names, str) else names:
+        if name not in _EXTRA:
+            raise ConfigError(f"loggers must be out of {', '.join(_EXTRA)}, and hold {name!r}")
+        try:
+            import_module(_EXTRA[name].module)
+        except ImportError as error:
+            raise ConfigError(f"loggers: {name} is not installed: pip install {name}") from error
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def open_loggers(
+    held: ExitStack,
+    run_dir: str,
+    names: Sequence[str],
+    config: Mapping[str, Any],
+    from_step: int,
+    steps: int,
+) -> list[Logger]:
+    """The loggers of a run; `held` closes each."""
     opened: list[Logger] = []
-    for name in names:
-        if name == "tensorboard":
-            opened.append(TensorBoard(os.path.join(run_dir, "tensorboard")))
-        elif name == "wandb":
-            opened.append(WeightsAndBiases(run_dir, config))
+    for name in ("lines", "progress", *names):
+        if name == "lines":
+            logger: Logger = JsonLines(os.path.join(run_dir, "metrics.jsonl"), from_step)
+        elif name == "progress":
+            logger = Progress(steps, from_step)
         else:
-            raise ConfigError(f"loggers must be out of tensorboard, wandb, and hold {name!r}")
-    return [JsonLines(os.path.join(run_dir, "metrics.jsonl"), from_step), Progress(steps, from_step), *opened]
-
-
-def close_all(loggers: Iterable[Logger]) -> None:
-    """Close every one."""
-    for logger in loggers:
-        logger.close()
+            logger = _EXTRA[name](run_dir, config, from_step)
+        held.callback(logger.close)
+        opened.append(logger)
+    return opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -19,6 +20,7 @@ from unitrow.training import checkpoints, distributed, initial, logs, schedules
 from unitrow.training.control import Control, threshold_factor
 from unitrow.training.data import Part, as_source
 from unitrow.training.evaluation import evaluate
+from unitrow.training.locks import alone_in
 from unitrow.training.losses import Losses, Weights, losses
 from unitrow.training.matched import match_
 from unitrow.training.page import write_page
@@ -70,7 +72,7 @@ class Trainer:
                 [rows, d_out]. For a run that resumes it has to give the same pairs again.
             run_dir: Folder for metrics, checkpoints and the page; made if there is none.
             resume: Go on from the latest checkpoint in `run_dir`, or begin if there is none.
-            device: Where to train.
+            device: Where to train; of processes that `torchrun` started on `cuda` each takes a GPU.
             loggers: Beside the file of metrics: `tensorboard`, `wandb`.
             metadata: `metadata` of the exported transcoder, such as `model_name` and `hook_name`.
 
@@ -82,9 +84,8 @@ class Trainer:
         """
         self.config = config
         self._run_dir = os.fspath(run_dir)
-        self._device = torch.device(device)
-        self._loggers = tuple(loggers)
-        distributed.join(self._device)
+        self._loggers = logs.checked(loggers)
+        self._device = distributed.join(torch.device(device))
         self._source = as_source(data)
         self._check_widths()
         self.model = initial.build(config, dict(metadata or {}), self._device)
@@ -97,29 +98,28 @@ class Trainer:
             self._losses = torch.compile(losses, backend=config.compile_backend)
         self._telemetry = Telemetry(self.model, config, self._device)
         self.step = 0
+        self._is_new = not resume
+        self._refuse_other_runs()
         found = checkpoints.paths(self._checkpoint_dir)
-        if not resume and (found or os.path.exists(os.path.join(self._run_dir, "metrics.jsonl"))):
-            raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
-        if distributed.is_main():
-            checkpoints.remove_unfinished(self._checkpoint_dir)
         self._pairs = self._resume(found[-1]) if found else self._begin()
 
     def train(self, until: int | None = None) -> dict[str, Any]:
         """Train to the end, or to step `until`.
 
         Returns:
-            The last metrics.
+            The last metrics; those of a run that is done already are empty.
 
         Raises:
+            ConfigError: Another process is at work in `run_dir`, or has begun a run there meanwhile.
             TrainingError: The loss or a gradient is not finite, or the data ended. The step that is named was
                 not done; the latest checkpoint is as it was.
             ArrayError: A batch has another width than the configuration says.
         """
         end = self.config.steps if until is None else min(until, self.config.steps)
-        opened = self._open_loggers()
         metrics: dict[str, Any] = {}
-        started, from_step = time.perf_counter(), self.step
-        try:
+        with contextlib.ExitStack() as held:
+            opened = self._open_loggers(held)
+            started, from_step = time.perf_counter(), self.step
             while self.step < end:
                 figures = self._update()
                 self.step += 1
@@ -133,9 +133,7 @@ class Trainer:
                         logger.log(metrics)
                     started, from_step = time.perf_counter(), self.step
                 if self.step % self.config.checkpoint_every == 0 or self.step == end:
-                    self.save_checkpoint()
-        finally:
-            logs.close_all(opened)
+                    self._save_checkpoint()
         if distributed.is_main():
             write_page(self._run_dir)
         return metrics
@@ -165,7 +163,18 @@ class Trainer:
         return model
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint now, beside those that are written as configured."""
+        """Write a checkpoint now, beside those that are written as configured.
+
+        Raises:
+            ConfigError: As of `train`.
+            OSError: It cannot be written.
+        """
+        with contextlib.ExitStack() as held:
+            if distributed.is_main():
+                self._take_run_dir(held)
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
         if distributed.is_main():
             values = {
                 **self.scaling.values(),
@@ -182,6 +191,18 @@ class Trainer:
     @property
     def _checkpoint_dir(self) -> str:
         return os.path.join(self._run_dir, "checkpoints")
+
+    def _refuse_other_runs(self) -> None:
+        held = checkpoints.paths(self._checkpoint_dir)
+        if self._is_new and (held or os.path.exists(os.path.join(self._run_dir, "metrics.jsonl"))):
+            raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
+
+    def _take_run_dir(self, held: contextlib.ExitStack) -> None:
+        """Keep others out until `held` is closed; what they began since this run was prepared stays theirs."""
+        held.enter_context(alone_in(self._run_dir, "run_dir"))
+        self._refuse_other_runs()
+        self._is_new = False
+        checkpoints.remove_unfinished(self._checkpoint_dir)
 
     def _check_widths(self) -> None:
         for name in ("d_in", "d_out"):
@@ -262,8 +283,10 @@ class Trainer:
         """Bring L0 to where it is to be, by one factor on all thresholds."""
         count, l0 = self.config.calibrate_batches, self.config.target_l0
         if count and l0 is not None:
-            inputs = (self._next_pair()[0] for _ in range(count))
+            pairs = [self._next_pair() for _ in range(count)]
+            inputs = (x for x, _ in pairs)
             self._updater.scale_thresholds(threshold_factor(self.model, inputs, l0))
+            self._telemetry.measure_again(pairs)
 
     def _losses_of(self, x: Tensor, target: Tensor) -> Losses:
         config = self.config
@@ -308,12 +331,12 @@ class Trainer:
             "tokens_per_second": rate,
         }
 
-    def _open_loggers(self) -> list[logs.Logger]:
+    def _open_loggers(self, held: contextlib.ExitStack) -> list[logs.Logger]:
         if not distributed.is_main():
             return []
-        os.makedirs(self._run_dir, exist_ok=True)
+        self._take_run_dir(held)
         text = json.dumps(self.config.to_json(), indent=2) + "\n"
         write_atomically(os.path.join(self._run_dir, "config.json"), text.encode())
         return logs.open_loggers(
-            self._run_dir, self._loggers, self.config.to_json(), self.step, self.config.steps
+            held, self._run_dir, self._loggers, self.config.to_json(), self.step, self.config.steps
         )

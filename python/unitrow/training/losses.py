@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from unitrow.training.distributed import gather, mean_over_ranks, world
+from unitrow.training.distributed import gather, mean_over_ranks, sum_, world
 
 if TYPE_CHECKING:
     from unitrow.training.config import TrainerConfig
@@ -84,7 +84,7 @@ def losses(
         excess = torch.relu(frequency - config.frequency_limit).sum()
         parts["frequency"] = config.frequency_coefficient * excess
     if config.dead_latents != "none":
-        parts["dead_loss"] = config.dead_coefficient * _dead(model, config, z, residual, weights.dead)
+        parts["dead_loss"] = config.dead_coefficient * _dead(model, config, z, target, residual, weights.dead)
     total = torch.stack([error, *parts.values()]).sum()
     return Losses(total, error, parts, f.detach(), y.detach(), threshold)
 
@@ -120,16 +120,30 @@ def _sparsity(
 
 
 def _dead(
-    model: JumpReLUTranscoder, config: TrainerConfig, z: Tensor, residual: Tensor, dead: Tensor
+    model: JumpReLUTranscoder, config: TrainerConfig, z: Tensor, target: Tensor, residual: Tensor, dead: Tensor
 ) -> Tensor:
     if config.dead_latents == "pre-activation":
         return (torch.relu(model.threshold - z) * dead).sum(-1).mean()
-    values, places = torch.where(dead, z, -torch.inf).topk(min(config.dead_k, config.d_sae), dim=-1)
+    active = config.d_out // 2 if config.dead_k is None else config.dead_k
+    values, places = torch.where(dead, z, -torch.inf).topk(min(max(active, 1), config.d_sae), dim=-1)
     # Where fewer latents are dead than may be active the rest is -inf, which ReLU turns into nothing.
     f = torch.zeros_like(z).scatter(-1, places, torch.relu(values))
-    missed = (residual.detach() - (f @ model.W_dec).to(residual.dtype)).square().sum(-1).mean()
+    residual = residual.detach()
+    missed = (residual - (f @ model.W_dec).to(residual.dtype)).square().sum(-1).mean()
+    # Gao et al. divide this loss by the residual's variance and the main one by that of the targets; here
+    # the main one is left as it is, so this one is multiplied by the targets'.
+    left = variance(residual)
+    scale = torch.where(left > 0, variance(target) / left, 0)
     # With nobody to revive, what is missed is no one's loss.
-    return missed * dead.any()
+    return missed * scale * dead.any()
+
+
+@torch.no_grad()
+def variance(x: Tensor) -> Tensor:
+    """Squared distances from the mean, summed over dimensions, mean over all processes' rows of a batch."""
+    rows = len(x) * world()
+    mean = sum_(x.sum(0)) / rows
+    return sum_((x - mean).square().sum()) / rows
 
 
 def _row_norms(model: JumpReLUTranscoder, config: TrainerConfig) -> Tensor | float:

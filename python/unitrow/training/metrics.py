@@ -21,7 +21,9 @@ class Meter:
     of active latents of a token. A latent's density is the part of the tokens on which it is active.
     """
 
-    def __init__(self, d_out: int, d_sae: int, device: torch.device) -> None:
+    def __init__(self, d_out: int, d_sae: int, device: torch.device, *, shared: bool = True) -> None:
+        """`shared`: figures are those of all processes, of which each has to ask."""
+        self._shared = shared
         wide = torch.float32 if device.type == "mps" else torch.float64  # it has no other
         self._sums = {
             "rows": torch.zeros((), dtype=wide, device=device),
@@ -54,8 +56,10 @@ class Meter:
         return fired
 
     def figures(self) -> dict[str, Any]:
-        """Figures of everything counted, over all processes; every process has to ask."""
-        sums = {name: distributed.sum_(value.clone()) for name, value in self._sums.items()}
+        """Figures of everything counted."""
+        sums = {name: value.clone() for name, value in self._sums.items()}
+        if self._shared:
+            sums = {name: distributed.sum_(value) for name, value in sums.items()}
         rows = float(sums["rows"])
         if rows == 0:
             return {}

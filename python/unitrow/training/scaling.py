@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from unitrow.errors import TrainingError
@@ -49,7 +48,7 @@ class Scaling:
         config = self._config
         inputs, targets = zip(*pairs, strict=True)
         if config.standardize_inputs:
-            mean, deviation = _moments(inputs)
+            mean, deviation = _moments(inputs, self._device)
             self.mean.copy_(mean)
             self.deviation.copy_(deviation)
             inputs = tuple((part.to(mean) - mean) / deviation for part in inputs)
@@ -89,7 +88,7 @@ class Scaling:
         for tensor in tensors:
             norms = torch.linalg.vector_norm(tensor, dim=-1, dtype=torch.float32).double().cpu()
             sums += torch.stack([torch.tensor(len(norms)), norms.sum(), norms.square().sum()])
-        rows, total, squares = _over_processes(sums).tolist()
+        rows, total, squares = _over_processes(sums, self._device).tolist()
         width = tensors[0].shape[-1]
         if self._config.scaled_to == "mean-norm-sqrt-width":
             scale = total / rows / math.sqrt(width)
@@ -100,21 +99,19 @@ class Scaling:
         return float(scale)
 
 
-def _moments(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _moments(inputs: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each dimension, float32; 1 for a dimension that never changes."""
     sums = torch.zeros(3, inputs[0].shape[-1], dtype=torch.float64)  # rows, values, squares
     for part in inputs:
         wide = part.double().cpu()
         sums += torch.stack([torch.full_like(sums[0], len(wide)), wide.sum(0), wide.square().sum(0)])
-    rows, total, squares = _over_processes(sums)
+    rows, total, squares = _over_processes(sums, device)
     mean, square = total / rows, squares / rows
     variance = square - mean.square()
     changes = variance > _NO_VARIANCE * square
     return mean.float(), torch.where(changes, variance.clamp(min=0).sqrt(), 1).float()
 
 
-def _over_processes(x: Tensor) -> Tensor:
-    """The sum over processes of a tensor on the CPU, whatever device the processes talk through."""
-    if world() > 1 and dist.get_backend() == "nccl":
-        return sum_(x.cuda()).cpu()
-    return sum_(x)
+def _over_processes(x: Tensor, device: torch.device) -> Tensor:
+    """The sum over processes of a tensor on the CPU; they talk through the devices that they train on."""
+    return sum_(x.to(device)).cpu() if world() > 1 else x

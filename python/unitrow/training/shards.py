@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 NAMES = ("inputs", "targets")
 _FILE = re.compile(r"activations-(\d{5,})-of-(\d{5,})\.safetensors")
+_SAMPLES = 65
+_SAMPLE_BYTES = 4096
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -69,7 +72,11 @@ class Shard:
         Raises:
             FormatError: The file is shorter than when its header was read.
         """
-        at = tensor.offset + first * tensor.row_bytes
+        self.read_bytes_into(file, tensor, first * tensor.row_bytes, buffer)
+
+    def read_bytes_into(self, file: FileIO, tensor: Stored, first: int, buffer: memoryview) -> None:
+        """Fill a buffer from byte `first` of a tensor on; raises as `read_into` does."""
+        at = tensor.offset + first
         file.seek(at)
         done = 0
         while done < len(buffer):
@@ -78,6 +85,29 @@ class Shard:
                 place = f"{len(buffer)} bytes at byte {at}"
                 raise wrong(self.path, tensor.name, place, f"{done}: the file was cut", FormatError)
             done += count
+
+
+def digest(shards: Sequence[Shard]) -> str:
+    """Tells one recording from another: SHA-256 over samples of every tensor, whole where it is small.
+
+    A sample is a page, and a tensor has `_SAMPLES`, its first and its last bytes among them. Reading all of a
+    recording that is larger than memory would take longer than much of the training.
+
+    Raises:
+        FormatError: A file is shorter than when its header was read.
+    """
+    found = hashlib.sha256()
+    for shard in shards:
+        with shard.open() as file:
+            for tensor in shard.tensors:
+                size = shard.rows * tensor.row_bytes
+                last = max(0, size - _SAMPLE_BYTES)
+                places = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
+                for at in places:
+                    sample = bytearray(min(_SAMPLE_BYTES, size))
+                    shard.read_bytes_into(file, tensor, at, memoryview(sample))
+                    found.update(sample)
+    return found.hexdigest()
 
 
 def wrong(

@@ -12,7 +12,7 @@ import torch
 
 from unitrow.errors import ConfigError, LayoutError
 from unitrow.training.data import Pair, Part, part_of
-from unitrow.training.shards import Shard, open_shards
+from unitrow.training.shards import Shard, digest, open_shards
 
 if TYPE_CHECKING:
     import os
@@ -64,18 +64,27 @@ class ActivationShards:
             raise ConfigError(f"bucket_rows must be positive, and is {bucket_rows}")
         self._shards = open_shards(folder)
         self._bucket_rows = bucket_rows
+        self._digest: str | None = None
         self.d_in, self.d_out = (tensor.width for tensor in self._shards[0].tensors)
         self.rows = sum(shard.rows for shard in self._shards)
         self.metadata = self._shards[0].metadata
 
     def describe(self) -> dict[str, Any]:
-        """What the order depends on beside the seed, and what tells one recording from another."""
+        """What the order depends on beside the seed, and what tells one recording from another.
+
+        Raises:
+            OSError: Something cannot be read.
+            FormatError: A file became shorter.
+        """
         first = self._shards[0]
+        if self._digest is None:
+            self._digest = digest(self._shards)
         return {
             "rows": [shard.rows for shard in self._shards],
             "bucket_rows": self._bucket_rows,
             "tensors": [[tensor.dtype, tensor.width] for tensor in first.tensors],
             "metadata": dict(first.metadata),
+            "digest": self._digest,
         }
 
     def batches(

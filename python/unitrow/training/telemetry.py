@@ -13,9 +13,10 @@ from unitrow.training.distributed import sum_
 from unitrow.training.metrics import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from unitrow.training.config import TrainerConfig
+    from unitrow.training.data import Pair
     from unitrow.training.losses import Losses
     from unitrow.transcoder.model import JumpReLUTranscoder
 
@@ -27,6 +28,7 @@ class Telemetry:
     """Figures of the steps since the last metrics, and how long each latent has been silent."""
 
     def __init__(self, model: JumpReLUTranscoder, config: TrainerConfig, device: torch.device) -> None:
+        self._model = model
         self._config = config
         self._decoder = UnitNorm(model, "W_dec")
         self._meter = Meter(config.d_out, config.d_sae, device)
@@ -52,6 +54,14 @@ class Telemetry:
         self._silent_steps.add_(1).masked_fill_(fired > 0, 0)
         self._max_deviation = max(self._max_deviation, self._decoder.max_deviation())
         return float(fired.sum()) / self._config.batch_size
+
+    @torch.no_grad()
+    def measure_again(self, pairs: Iterable[Pair]) -> None:
+        """Replace the figures of the steps by those of the transcoder as it is now, on this process's pairs."""
+        self._meter.reset()
+        for x, target in pairs:
+            f = self._model.encode(x)
+            self._meter.add(self._model.decode(f, x), target, f)
 
     def take(self) -> dict[str, Any]:
         """The figures; those of the next call begin here. Every process has to ask."""
