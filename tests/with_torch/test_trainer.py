@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 import unitrow.torch as urt  # noqa: E402
 from unitrow.errors import ArrayError, ConfigError, FormatError, TrainingError  # noqa: E402
 from unitrow.training import ActivationShards, Trainer, TrainerConfig, evaluate  # noqa: E402
+from unitrow.training.locks import alone_in  # noqa: E402
 from unitrow.training.recipes import names  # noqa: E402
 from unitrow.transcoder import JumpReLUTranscoder  # noqa: E402
 
@@ -200,6 +201,21 @@ def test_evaluation_against_the_definitions(tmp_path):
     assert sum(found["density"]) == D_SAE
 
 
+@pytest.mark.parametrize(
+    ("inputs", "targets", "words"),
+    [
+        ([8, D_IN], [8, 1], "targets of item 1 must have d_out = 10, and has 1"),  # was broadcast
+        ([8, 1], [8, D_OUT], "inputs of item 1 must have d_in = 6, and has 1"),
+        ([8, D_IN], [1, D_OUT], "targets of item 1 must have 8 rows"),
+        ([8, D_IN], [D_OUT], "targets of item 1 must have shape"),
+    ],
+)
+def test_evaluation_of_pairs_that_do_not_fit(inputs, targets, words, data, tmp_path):
+    model = Trainer(config(), data, tmp_path).export()
+    with pytest.raises(ArrayError, match=words):
+        evaluate(model, [pairs(8), (torch.zeros(inputs), torch.zeros(targets))])
+
+
 def test_a_constant_target_has_no_fvu(tmp_path):
     x, y = pairs(64)
     model = Trainer(config(), [(x, y)], tmp_path).export()
@@ -284,6 +300,21 @@ def test_a_run_is_not_overwritten_by_mistake(data, tmp_path):
     Trainer(config(), data, tmp_path, resume=True).train(until=2)
     with pytest.raises(ConfigError, match=r"run_dir: .* holds a run; resume=True"):
         Trainer(config(), data, tmp_path)
+
+
+def test_two_runs_in_one_folder(data, tmp_path):
+    """They wrote over each other's checkpoints and lines."""
+    first = Trainer(config(), data, tmp_path)
+    with alone_in(str(tmp_path), "run_dir"):
+        with pytest.raises(ConfigError, match=r"run_dir: .* is in use by process \d+ on "):
+            first.train()
+        with pytest.raises(ConfigError, match="is in use"):
+            first.save_checkpoint()
+    late = Trainer(config(), data, tmp_path)
+    first.train(until=2)
+    first.train(until=3)  # its own run it may go on with
+    with pytest.raises(ConfigError, match="holds a run"):
+        late.train()
 
 
 def test_the_latest_checkpoints_are_kept(data, tmp_path):
@@ -385,8 +416,19 @@ def test_shards_of_another_site_do_not_go_on_with_a_run(tmp_path):
     x, y = pairs(900)
     folders = [write_shards(tmp_path / name, x, y, [900], site=name) for name in ("layer3", "layer4")]
     Trainer(config(), ActivationShards(folders[0], bucket_rows=200), tmp_path / "run").train(until=10)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="data: metadata is"):
         Trainer(config(), ActivationShards(folders[1], bucket_rows=200), tmp_path / "run", resume=True)
+
+
+def test_shards_with_other_contents_do_not_go_on_with_a_run(tmp_path):
+    x, y = pairs(900)
+    other = y.clone()
+    other[450, 3] += 1
+    folders = [write_shards(tmp_path / name, x, part, [900]) for name, part in (("a", y), ("b", other))]
+    Trainer(config(), ActivationShards(folders[0]), tmp_path / "run").train(until=2)
+    Trainer(config(), ActivationShards(folders[0]), tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match=r"data: digest is '.*', and .* was trained with"):
+        Trainer(config(), ActivationShards(folders[1]), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from unitrow.training import ActivationShards, Trainer, TrainerConfig  # noqa: E402
+from unitrow.errors import ConfigError  # noqa: E402
+from unitrow.training import ActivationShards, Trainer, TrainerConfig, distributed  # noqa: E402
 from unitrow.training import checkpoints as stored  # noqa: E402
 from unitrow.transcoder import JumpReLUTranscoder  # noqa: E402
 
@@ -92,6 +93,45 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
         assert torch.equal(tensor, killed.tensors[name]), name
     lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 81))
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "gpus", "expected"),
+    [
+        ("cuda", {"LOCAL_RANK": "2"}, 4, "cuda:2"),  # every process took GPU 0
+        ("cuda:1", {"LOCAL_RANK": "2"}, 4, "cuda:1"),
+        ("cuda", {}, 4, "cuda"),
+        ("cuda", {"LOCAL_RANK": "2", "CUDA_VISIBLE_DEVICES": "2"}, 1, "cuda:0"),
+        ("cpu", {"LOCAL_RANK": "2"}, 4, "cpu"),
+        ("cuda", {"LOCAL_RANK": "2"}, 2, None),
+    ],
+)
+def test_each_process_has_a_gpu_of_its_own(given, environment, gpus, expected, monkeypatch):
+    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if expected is None:
+        with pytest.raises(ConfigError, match="device: process 2 of this machine has no GPU of its own"):
+            distributed.own_device(torch.device(given))
+    else:
+        assert distributed.own_device(torch.device(given)) == torch.device(expected)
+
+
+def test_joining_on_gpus(monkeypatch):
+    """The group is begun on the process's own GPU, which is also the current one by then."""
+    done = []
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("current", device)))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, device_id: done.append((backend, device_id))
+    )
+    own = torch.device("cuda", 1)
+    assert distributed.join(torch.device("cuda")) == own
+    assert done == [("current", own), ("nccl", own)]
 
 
 def test_two_processes_do_what_one_does(folder, tmp_path):

@@ -37,7 +37,7 @@ def metrics(folder):
 def test_what_a_run_leaves_behind(data, tmp_path):
     Trainer(config(), data, tmp_path / "a" / "run").train()
     names = sorted(path.name for path in (tmp_path / "a" / "run").iterdir())
-    assert names == ["checkpoints", "config.json", "index.html", "metrics.jsonl"]
+    assert names == [".lock", "checkpoints", "config.json", "index.html", "metrics.jsonl"]
     stored = json.loads((tmp_path / "a" / "run" / "config.json").read_text())
     assert TrainerConfig.from_values(stored) == config()
 
@@ -57,7 +57,9 @@ def test_lines_after_the_checkpoint_are_written_again(data, tmp_path):
 def test_wandb(data, tmp_path, monkeypatch):
     said = []
     run = SimpleNamespace(
-        log=lambda values, step: said.append((step, values)), finish=lambda: said.append("finished")
+        id="abc123",
+        log=lambda values, step: said.append((step, values)),
+        finish=lambda: said.append("finished"),
     )
 
     def init(**options):
@@ -67,6 +69,7 @@ def test_wandb(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     Trainer(config(), data, tmp_path, loggers=["wandb"]).train()
     assert said[0]["config"] == config().to_json()
+    assert "id" not in said[0]
     assert said[-1] == "finished"
     assert [step for step, _ in said[1:-1]] == [2, 4, 6]
     for (_, values), line in zip(said[1:-1], metrics(tmp_path), strict=True):
@@ -76,13 +79,56 @@ def test_wandb(data, tmp_path, monkeypatch):
 
 def test_a_logger_is_closed_when_training_stops(data, tmp_path, monkeypatch):
     said = []
-    run = SimpleNamespace(log=lambda *_, **__: None, finish=lambda: said.append("finished"))
+    run = SimpleNamespace(id="x", log=lambda *_, **__: None, finish=lambda: said.append("finished"))
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run))
     trainer = Trainer(config(), data, tmp_path, loggers=["wandb"])
     trainer.model.W_enc.register_hook(lambda grad: grad / 0)
     with pytest.raises(Exception, match="gradient"):
         trainer.train()
     assert said == ["finished"]
+
+
+def test_a_resumed_run_goes_on_with_its_wandb_run(data, tmp_path, monkeypatch):
+    """Each process began a new one."""
+    said = []
+
+    def init(**options):
+        said.append(options)
+        return SimpleNamespace(id="abc123", log=lambda *_, **__: None, finish=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    Trainer(config(), data, tmp_path, loggers=["wandb"]).train(until=3)
+    Trainer(config(), data, tmp_path, loggers=["wandb"], resume=True).train()
+    assert [options.get("id") for options in said] == [None, "abc123"]
+    assert said[1]["resume"] == "allow"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_shows_steps_that_are_done_again_once(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def attempt(until=None):
+        Trainer(config(checkpoint_every=2), data, tmp_path, loggers=["tensorboard"], resume=True).train(
+            until=until
+        )
+
+    attempt(until=4)
+    # As if a kill had come before the last checkpoint.
+    (tmp_path / "checkpoints" / "step-000000004.safetensors").unlink()
+    attempt()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("fvu")] == [2, 4, 6]
+
+
+def test_the_last_figures_are_of_the_calibrated_transcoder(data, tmp_path):
+    """They were those of the steps before the thresholds were brought to the wanted L0."""
+    settings = config(target_l0=3.0, sparsity_coefficient=1e-9, control_rate=0.0, calibrate_batches=4)
+    last = Trainer(settings, data, tmp_path).train()
+    assert last == metrics(tmp_path)[-1]
+    assert last["l0"] == pytest.approx(3.0, rel=0.02)
+    assert metrics(tmp_path)[-2]["l0"] > 10
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -103,12 +149,13 @@ def test_tensorboard(data, tmp_path):
 def test_a_logger_that_is_not_installed(data, tmp_path, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"loggers: {name} is not installed: pip install {name}"):
-        Trainer(config(), data, tmp_path, loggers=[name]).train()
+        Trainer(config(), data, tmp_path / "run", loggers=[name])
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_logger(data, tmp_path):
     with pytest.raises(ConfigError, match="loggers must be out of tensorboard, wandb, and hold 'mlflow'"):
-        Trainer(config(), data, tmp_path, loggers=["mlflow"]).train()
+        Trainer(config(), data, tmp_path, loggers=["mlflow"])
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -120,12 +120,37 @@ def test_dead_latents_are_pulled_and_others_are_not(batch):
             rows = module.W_dec[dead][two.indices]
             rebuilt = (two.values[..., None] * rows).sum(1)
             residual = batch[1] - (f @ module.W_dec + module.b_dec)
-            expected = (residual.detach() - rebuilt).square().sum(1).mean()
+            # Gao et al. 2024: L(targets)/Var(targets) + factor · L(residual)/Var(residual), here times
+            # Var(targets), as the first term is the plain error.
+            missed = (residual.detach() - rebuilt).square().sum(1).mean()
+            expected = missed * batch[1].var(0).sum() / residual.detach().var(0).sum()
         torch.testing.assert_close(out.parts["dead_loss"], 2 * expected)
         out.parts["dead_loss"].backward()
         assert (module.W_enc.grad.abs().sum(0) > 0).equal(dead)
         none = losses(module, settings, *batch, weights(), topk=False).parts["dead_loss"]
         assert none == 0
+
+
+def test_aux_k_weighs_the_same_however_small_the_residual_is():
+    """It was not divided by the residual's variance, and faded as the transcoder learned."""
+    settings = config(dead_latents="aux-k", dead_coefficient=1.0)
+    module = model(settings)
+    dead = torch.ones(D_SAE, dtype=torch.bool)
+    with torch.no_grad():
+        module.threshold.fill_(1e3)  # all silent, so the residual is the target less b_dec
+        module.W_enc.zero_()
+        module.b_enc.fill_(-1)  # and the dead latents rebuild nothing
+    target = torch.randn(BATCH, D_OUT)
+    target -= target.mean(0)
+    for size in (1.0, 1e-3):
+        part = losses(
+            module, settings, torch.randn(BATCH, D_IN), size * target, weights(dead=dead), topk=False
+        )
+        torch.testing.assert_close(part.parts["dead_loss"], size**2 * target.square().sum(1).mean())
+    shifted = torch.zeros(BATCH, D_OUT)  # nothing left over: no division by zero
+    assert (
+        losses(module, settings, torch.randn(BATCH, D_IN), shifted, weights(dead=dead), topk=False).total == 0
+    )
 
 
 def test_controlled_sparsity(batch, tmp_path):

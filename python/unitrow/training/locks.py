@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+LOCK = ".lock"
+"""The file that is locked."""
+
+
 @contextlib.contextmanager
 def alone_in(folder: str, what: str) -> Iterator[None]:
     """Holds a folder, which is made if there is none; a process that ends in whatever way lets go of it.
@@ -28,7 +32,7 @@ def alone_in(folder: str, what: str) -> Iterator[None]:
         OSError: The folder cannot be made or written to.
     """
     os.makedirs(folder, exist_ok=True)
-    file = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

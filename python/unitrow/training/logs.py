@@ -91,9 +91,8 @@ class TensorBoard:
 
     def __init__(self, run_dir: str, config: Mapping[str, Any], from_step: int) -> None:  # noqa: ARG002
         """What an earlier process wrote of steps after `from_step` is no longer shown."""
-        again = {"purge_step": from_step + 1} if from_step else {}
         writer: Any = import_module(self.module).SummaryWriter
-        self._writer = writer(os.path.join(run_dir, "tensorboard"), **again)
+        self._writer = writer(os.path.join(run_dir, "tensorboard"), purge_step=from_step + 1)
 
     def log(self, metrics: Mapping[str, Any]) -> None:  # noqa: D102
         for name, value in scalars(metrics).items():
@@ -104,15 +103,15 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of wandb, configured by wandb's own environment variables; its id is kept for those who resume."""
+    """A run of wandb, configured by wandb's own environment variables; its id is kept in the folder."""
 
     module = "wandb"
 
-    def __init__(self, run_dir: str, config: Mapping[str, Any], from_step: int) -> None:
+    def __init__(self, run_dir: str, config: Mapping[str, Any], from_step: int) -> None:  # noqa: ARG002
         """A run that resumes goes on with its wandb run, which ignores steps that it has already."""
         path = os.path.join(run_dir, "wandb-run-id")
         again = {}
-        if from_step and os.path.exists(path):
+        if os.path.exists(path):
             with open(path, encoding="ascii") as file:
                 again = {"id": file.read().strip(), "resume": "allow"}
         init: Any = import_module(self.module).init
@@ -135,7 +134,10 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-_EXTRA = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+_EXTRA: dict[str, type[TensorBoard | WeightsAndBiases]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
 
 
 def checked(names: Sequence[str]) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ class Trainer:
             raise ConfigError(f"run_dir: {self._run_dir} holds a run; resume=True goes on with it")
 
     def _take_run_dir(self, held: contextlib.ExitStack) -> None:
-        """Keep others out until `held` is closed; what they began since this run was prepared stays theirs."""
+        """Keep others out until `held` is closed; what they have begun meanwhile stays theirs."""
         held.enter_context(alone_in(self._run_dir, "run_dir"))
         self._refuse_other_runs()
         self._is_new = False

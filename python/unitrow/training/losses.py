@@ -120,7 +120,12 @@ def _sparsity(
 
 
 def _dead(
-    model: JumpReLUTranscoder, config: TrainerConfig, z: Tensor, target: Tensor, residual: Tensor, dead: Tensor
+    model: JumpReLUTranscoder,
+    config: TrainerConfig,
+    z: Tensor,
+    target: Tensor,
+    residual: Tensor,
+    dead: Tensor,
 ) -> Tensor:
     if config.dead_latents == "pre-activation":
         return (torch.relu(model.threshold - z) * dead).sum(-1).mean()

