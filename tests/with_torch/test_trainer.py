@@ -328,8 +328,9 @@ def test_what_a_kill_left_unfinished_is_removed(data, tmp_path):
     folder = tmp_path / "checkpoints"
     (folder / ".unitrow-123-4.incomplete").write_bytes(b"half")
     (folder / "notes.txt").write_text("kept")
-    Trainer(config(), data, tmp_path, resume=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "step-000000002.safetensors"]
+    Trainer(config(), data, tmp_path, resume=True).train(until=3)
+    steps = [f"step-00000000{step}.safetensors" for step in (2, 3)]
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", *steps]
 
 
 def test_damaged_checkpoints(data, tmp_path):

@@ -124,7 +124,14 @@ def test_tensorboard_shows_steps_that_are_done_again_once(data, tmp_path):
 
 def test_the_last_figures_are_of_the_calibrated_transcoder(data, tmp_path):
     """They were those of the steps before the thresholds were brought to the wanted L0."""
-    settings = config(target_l0=3.0, sparsity_coefficient=1e-9, control_rate=0.0, calibrate_batches=4)
+    settings = config(
+        target_l0=3.0,
+        sparsity_coefficient=1e-9,
+        control_rate=0.0,
+        calibrate_batches=4,
+        topk=16.0,
+        topk_steps=2,
+    )
     last = Trainer(settings, data, tmp_path).train()
     assert last == metrics(tmp_path)[-1]
     assert last["l0"] == pytest.approx(3.0, rel=0.02)
