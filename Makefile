@@ -95,7 +95,8 @@ SOAK_SECONDS ?= 300
 
 .PHONY: soak
 soak: build ## Tests of random moments, each for SOAK_SECONDS (300)
-	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/test_audit_faults.py tests/test_audit_resume.py
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -q tests/test_audit_faults.py tests/test_audit_resume.py \
+	  tests/with_torch/test_trainer_processes.py
 
 FUZZ_SECONDS ?= 60
 

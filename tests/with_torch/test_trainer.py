@@ -231,6 +231,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(where, tmp_path):
     with pytest.raises(TrainingError, match=r"step 12: the loss is nan .*step-000000010\.safetensors"):
         trainer.train()
     assert trainer.step == 12
+    assert "<svg" in (tmp_path / "run" / "index.html").read_text()  # to see how it came to that
     assert all(torch.isfinite(tensor).all() for tensor in trainer.model.parameters())
     resumed = Trainer(config(checkpoint_every=5), data, tmp_path / "run", resume=True)
     assert resumed.step == 10

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from .training_data import D_IN, D_OUT, pairs, write_shards  # noqa: E402
 pytestmark = pytest.mark.torch
 
 HERE = Path(__file__).parent
+SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
 
 
 def config(**values):
@@ -64,34 +67,45 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
         dead_coefficient=0.03,
         dead_after=3,
     )
-    # A child is killed some time after the file of metrics has that many lines: in a step or a checkpoint.
-    chance = random.Random(20)  # noqa: S311
-    kills = [(count, chance.uniform(0, 0.02)) for count in (1, 25, 45, 65)]
-    said = run(
-        HERE / "train_killed.py",
-        folder,
-        tmp_path / "killed",
-        json.dumps(settings.to_json()),
-        json.dumps(kills),
-    )
-    resumed_at = [int(line) for line in said.split()]
-    assert len(resumed_at) == 5
-    assert resumed_at == sorted(resumed_at)
-    assert len(set(resumed_at)) >= 4
-    assert resumed_at[-1] >= 60
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         Trainer(settings, ActivationShards(folder, bucket_rows=200), tmp_path / "whole").train()
     finally:
         torch.set_num_threads(threads)
-    whole, killed = (last_checkpoint(tmp_path / name) for name in ("whole", "killed"))
+    chance = random.Random(20)  # noqa: S311
+    ends = time.monotonic() + SOAK_SECONDS
+    counts = [1, 25, 45, 65]
+    for round_ in itertools.count():
+        killed = tmp_path / f"killed-{round_}"
+        # A child is killed some time after there are that many lines of metrics: in a step or a checkpoint.
+        kills = [(count, chance.uniform(0, 0.02)) for count in counts]
+        resumed_at = kill_and_resume(folder, killed, settings, kills)
+        assert len(resumed_at) == len(kills) + 1
+        assert resumed_at == sorted(resumed_at)
+        if round_ == 0:
+            assert len(set(resumed_at)) >= 4
+            assert resumed_at[-1] >= 60
+        assert_same_end(tmp_path / "whole", killed)
+        if time.monotonic() >= ends:
+            break
+        counts = sorted(chance.sample(range(1, 81), chance.randint(1, 16)))
+
+
+def kill_and_resume(folder, run_dir, settings, kills):
+    """At which step each child found the run."""
+    words = [json.dumps(settings.to_json()), json.dumps(kills)]
+    return [int(line) for line in run(HERE / "train_killed.py", folder, run_dir, *words).split()]
+
+
+def assert_same_end(one, other):
+    whole, killed = (last_checkpoint(run_dir) for run_dir in (one, other))
     assert whole.step == killed.step == 80
     assert whole.values == killed.values
     assert whole.tensors.keys() == killed.tensors.keys()
     for name, tensor in whole.tensors.items():
         assert torch.equal(tensor, killed.tensors[name]), name
-    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    lines = (other / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 81))
 
 

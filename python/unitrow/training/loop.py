@@ -101,6 +101,7 @@ class Trainer:
         self._is_new = not resume
         self._refuse_other_runs()
         found = checkpoints.paths(self._checkpoint_dir)
+        distributed.barrier()  # all have looked before one may write
         self._pairs = self._resume(found[-1]) if found else self._begin()
 
     def train(self, until: int | None = None) -> dict[str, Any]:
@@ -134,8 +135,6 @@ class Trainer:
                     started, from_step = time.perf_counter(), self.step
                 if self.step % self.config.checkpoint_every == 0 or self.step == end:
                     self._save_checkpoint()
-        if distributed.is_main():
-            write_page(self._run_dir)
         return metrics
 
     def evaluate(self, data: Any) -> dict[str, Any]:
@@ -337,6 +336,7 @@ class Trainer:
         self._take_run_dir(held)
         text = json.dumps(self.config.to_json(), indent=2) + "\n"
         write_atomically(os.path.join(self._run_dir, "config.json"), text.encode())
+        held.callback(write_page, self._run_dir)  # once the loggers are closed, also of a run that failed
         return logs.open_loggers(
             held, self._run_dir, self._loggers, self.config.to_json(), self.step, self.config.steps
         )
