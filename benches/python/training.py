@@ -2,12 +2,12 @@
 
     python benches/python/training.py [--quick] [--only step|shards] [--rounds N] [--record FILE.json]
 
-The full size takes 10 GB of memory and a quarter of a minute a step on two cores. Ours and the peers' are taken
-in turn, with all threads. Files are read from the page cache: a disk only narrows the differences.
+The full size takes 10 GB of memory and a quarter of a minute a step on two cores. Ours and the peers' are
+taken in turn, with all threads. Files are read from the page cache: a disk only narrows the differences.
 
 Shards are compared with two plain reads of the same files. One puts them into memory that is as large as a
-file: so does the reader, because a batch has to be somewhere, and besides it shuffles. The other reads them into
-one MiB over and over, which stays in the processor's cache, and hands nobody anything.
+file: so does the reader, because a batch has to be somewhere, and besides it shuffles. The other reads them
+into one MiB over and over, which stays in the processor's cache, and hands nobody anything.
 """
 
 from __future__ import annotations
