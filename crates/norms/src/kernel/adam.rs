@@ -513,20 +513,14 @@ pub(crate) unsafe fn update_columns<V: Vector>(
     // SAFETY: by contract.
     let by = unsafe { Splat::<V>::new(by) };
     let components = |at: usize| {
-        let mut padded = [0.0; LANES];
-        let source = match along.get(at..at + LANES) {
-            Some(eight) => eight.as_ptr(),
-            None => {
-                padded[..along.len() - at].copy_from_slice(&along[at..]);
-                padded.as_ptr()
-            }
-        };
+        let mut eight = [0.0; LANES];
+        let part = &along[at..along.len().min(at + LANES)];
+        eight[..part.len()].copy_from_slice(part);
         // SAFETY: by contract; eight float32.
-        unsafe { V::Single::load(source) }
+        unsafe { V::Single::load(eight.as_ptr()) }
     };
-    let len = along.len();
-    let same_len = [params.len(), grads.len(), averages.len(), squares.len()];
-    assert!(same_len.into_iter().all(|len_bytes| len_bytes == len * size_of::<f32>()), "equal lengths");
+    let lens = [params.len(), grads.len(), averages.len(), squares.len()];
+    assert!(lens.into_iter().all(|len_bytes| len_bytes == size_of_val(along)), "equal lengths");
     // Only loads and stores for any alignment see the pointers.
     let row = Streams {
         param: params.as_mut_ptr().cast(),
@@ -535,7 +529,7 @@ pub(crate) unsafe fn update_columns<V: Vector>(
         square: squares.as_mut_ptr().cast(),
     };
     // SAFETY: by contract, and the lengths were just checked.
-    unsafe { update::<V>(row, len, components, &by) }
+    unsafe { update::<V>(row, along.len(), components, &by) }
 }
 
 /// Renormalises the updated row and stores it, rounded once. Leaves in `values` what was stored.

@@ -49,11 +49,12 @@ unsafe fn row_figures<V: Vector>(row: &[u8], counts: &mut Counts) -> (f64, f64) 
     let norm = unsafe {
         let mut sum = SquareSum::<V>::new();
         for block in blocks {
-            let block = block.as_ptr();
-            prefetch::<V>(block, BLOCK * size_of::<f32>());
-            sum.add_chunk(chunk::<V, f32>(|index| block.cast::<f32>().wrapping_add(index * LANES)));
+            prefetch::<V>(block.as_ptr(), BLOCK * size_of::<f32>());
+            #[expect(clippy::cast_ptr_alignment, reason = "only loads for any alignment see it")]
+            let first = block.as_ptr().cast::<f32>();
+            sum.add_chunk(chunk::<V, f32>(|index| first.wrapping_add(index * LANES)));
             for group in 0..BLOCK / LANES {
-                let codes = block.cast::<[u32; LANES]>().add(group).read_unaligned();
+                let codes = first.cast::<[u32; LANES]>().add(group).read_unaligned();
                 add_squares(&mut single, codes);
                 seen.look(codes, i32::MAX.cast_unsigned());
             }

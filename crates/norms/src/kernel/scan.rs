@@ -137,8 +137,7 @@ impl<C: Code, const LANES: usize> Seen<C, LANES> {
 
     #[inline(always)]
     pub(crate) fn look(&mut self, codes: [C; LANES], magnitude_mask: C) {
-        for lane in 0..LANES {
-            let code = codes[lane];
+        for (lane, code) in codes.into_iter().enumerate() {
             self.largest[lane] = self.largest[lane].max(code);
             self.largest_signed[lane] = self.largest_signed[lane].max(code.signed());
             self.least_magnitude[lane] = self.least_magnitude[lane].min(code.and(magnitude_mask));
