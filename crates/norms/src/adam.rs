@@ -1,7 +1,8 @@
 //! Adam on rows of unit length.
 
 use crate::dispatch::Isa;
-use crate::kernel::adam::{Step, finite_component};
+use crate::kernel::adam::Step;
+use crate::kernel::adam_row::finite_component;
 use crate::kernel::range::RowRange;
 use crate::kernel::stream::StepColumns;
 use crate::parallel::{part_of, run_parts};
@@ -125,8 +126,9 @@ impl Adam {
 ///
 /// Float32 arithmetic in the order of `torch.optim.Adam(fused=True)`, to whose result it is equal to rounding
 /// where `unit_norm` is off. With `unit_norm` each gradient row first loses its component along its row, and
-/// each updated row is renormalised as [`crate::normalize_rows`] does, float64 norm and one rounding to the
-/// stored format included. Returns what became of the rows (`unchanged` all where `unit_norm` is off).
+/// each updated row is renormalised: divided by its float64 norm and rounded once to the stored format, unless
+/// it is within its rounding bound, as [`crate::normalize_rows`] sees it, already. In float32 the quotient is
+/// taken to 2⁻⁴⁶, so that an element near the middle of two numbers may become the other one. Returns what became of the rows (`unchanged` all where `unit_norm` is off).
 ///
 /// # Errors
 /// [`Error::Parameter`] for a hyperparameter out of range, [`Error::Dtype`] for a tensor that is neither f32

@@ -50,11 +50,10 @@ impl<'a> LastAxis<'a> {
     {
         let layout = self.rows.layout;
         let (len, step) = (layout.shape[1], layout.strides[1]);
-        let start = layout.start(self.first + index) * size_bytes;
         if step == 1 {
-            // The view was checked to lie within the buffer.
-            return &self.rows.bytes[start..start + len * size_bytes];
+            return self.rows.row(self.first + index);
         }
+        let start = layout.start(self.first + index) * size_bytes;
         gather(self.rows.bytes, start, len, step * size_bytes, size_bytes, gathered);
         gathered
     }

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod adam;
+pub(crate) mod adam_row;
 pub(crate) mod columns;
 pub(crate) mod figured;
 pub(crate) mod float32;
@@ -17,4 +18,5 @@ pub(crate) mod scan;
 pub(crate) mod stream;
 pub(crate) mod sum;
 pub(crate) mod tangent;
+pub(crate) mod update;
 pub(crate) mod widen;

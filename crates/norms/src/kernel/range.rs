@@ -59,19 +59,21 @@ impl<'a> RowRange<'a> {
         self.layout
     }
 
-    /// The rows as slices of their own, where each lies whole in memory.
-    pub(crate) fn into_rows(self) -> Option<impl Iterator<Item = &'a mut [u8]>> {
+    /// The rows as slices of their own.
+    ///
+    /// # Panics
+    /// Unless each row lies whole in memory.
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = &'a mut [u8]> {
         let layout = self.layout;
+        assert!(layout.strides[1] == 1, "rows that lie whole");
         let size_bytes = layout.dtype.size_bytes();
-        (layout.strides[1] == 1).then(|| {
-            (self.first..self.first + self.count).map(move |row| {
-                // SAFETY: the view was checked to lie within the buffer and to hold no element twice; this
-                // range alone has access to its rows, and each is given away once.
-                unsafe {
-                    let start = self.base.add(layout.start(row) * size_bytes);
-                    std::slice::from_raw_parts_mut(start, layout.shape[1] * size_bytes)
-                }
-            })
+        (self.first..self.first + self.count).map(move |row| {
+            // SAFETY: the view was checked to lie within the buffer and to hold no element twice; this range
+            // alone has access to its rows, and each is given away once.
+            unsafe {
+                let start = self.base.add(layout.start(row) * size_bytes);
+                std::slice::from_raw_parts_mut(start, layout.shape[1] * size_bytes)
+            }
         })
     }
 }

@@ -7,10 +7,10 @@ use std::array::from_fn;
 
 use crate::adam::Coefficients;
 use crate::dispatch::Kernel;
-use crate::kernel::adam::update_columns;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{ReadWindow, RowRange, Window};
 use crate::kernel::renorm::{Outcome, load_block, normalize_outcome, store_block};
+use crate::kernel::update::update_columns;
 use crate::kernel::widen::{BLOCK, with_element};
 use crate::renorm::Normalized;
 use crate::tangent::Removed;

@@ -197,7 +197,7 @@ unsafe fn dot<V: Vector>(x: &[f64], y: &[f64]) -> f64 {
 /// # Safety
 /// As [`dot`]; the lengths need not be whole blocks.
 #[inline(always)]
-unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
+pub(crate) unsafe fn dots<V: Vector>(x: &[f32], y: &[f32]) -> (f64, f64) {
     let count = x.len().min(y.len());
     let whole = count / BLOCK * BLOCK;
     // SAFETY: by contract; the rest is padded to a block.

@@ -316,6 +316,150 @@ fn rows_stay_unit() {
     }
 }
 
+/// Parameters and averages after one step from moments of zero.
+fn stepped(rows: &[f32], grads: &[f32], shape: [usize; 3], options: &Adam) -> (Vec<f32>, Vec<f32>) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    let values =
+        |bytes: &[u8]| bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect::<Vec<_>>();
+    let zero = vec![0; 4 * rows.len()];
+    let mut state = State {
+        dtypes: [Dtype::F32; 2],
+        params: bytes(rows),
+        master: None,
+        grads: bytes(grads),
+        exp_avg: zero.clone(),
+        exp_avg_sq: zero,
+    };
+    state.step(Isa::detect(), shape, options, None);
+    (values(&state.params), values(&state.exp_avg))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the rounding that is asked for")]
+fn f32s(values: impl IntoIterator<Item = f64>) -> Vec<f32> {
+    values.into_iter().map(|value| value as f32).collect()
+}
+
+#[test]
+fn the_constrained_step_against_plain_arithmetic() {
+    let mut stream = Stream(25);
+    for (len, maximize, weight_decay) in [(200, false, 0.0), (128, true, 0.1), (7, false, 0.1)] {
+        let rows = f32s((0..5 * len).map(|_| stream.normal()));
+        let grads = f32s((0..5 * len).map(|_| stream.normal()));
+        let options = Adam { lr: 1e-2, maximize, weight_decay, ..Adam::default() };
+        let (params, averages) = stepped(&rows, &grads, [5, len, 1], &options);
+        let found = params.chunks(len).zip(averages.chunks(len));
+        for ((row, grad), (param, average)) in rows.chunks(len).zip(grads.chunks(len)).zip(found) {
+            let (row, grad): (Vec<_>, Vec<_>) = (widen(row), widen(grad));
+            let along = dot(&row, &grad) / dot(&row, &row);
+            let sign = if maximize { -1.0 } else { 1.0 };
+            let projected: Vec<_> =
+                (row.iter().zip(&grad)).map(|(w, g)| sign * (g - w * along) + weight_decay * w).collect();
+            // The first step of Adam goes by the sign of the gradient.
+            let updated: Vec<_> = (row.iter().zip(&projected))
+                .map(|(w, g)| w - options.lr * g / (g.abs() + options.eps))
+                .collect();
+            let norm = dot(&updated, &updated).sqrt();
+            for (index, (param, average)) in param.iter().zip(average).enumerate() {
+                assert!((f64::from(*average) - 0.1 * projected[index]).abs() < 1e-6, "{len} {index}");
+                assert!((f64::from(*param) - updated[index] / norm).abs() < 1e-6, "{len} {index}");
+            }
+        }
+    }
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+#[test]
+fn rows_of_extreme_norm_lose_what_is_parallel() {
+    // Their squares leave the range of float32: sums in that left all of the gradient, or more.
+    let mut stream = Stream(26);
+    let len = 70;
+    let direction: Vec<_> = (0..len).map(|_| stream.normal()).collect();
+    let length = dot(&direction, &direction).sqrt();
+    for scale in [1e-23, 1e-21, 1.0, 1e19, 1e30] {
+        let rows = f32s(direction.iter().map(|value| value * scale));
+        for gradient in [1e-30, 1.0, 1e20] {
+            // The component itself is a float32.
+            if !(1e-30..1e37).contains(&(gradient / scale)) {
+                continue;
+            }
+            let grads = f32s(direction.iter().map(|value| value / length * gradient));
+            let options = Adam { betas: (0.0, 0.999), ..Adam::default() };
+            let twice = |row: &[f32]| row.iter().flat_map(|value| [*value; 2]).collect::<Vec<_>>();
+            let along_last = stepped(&rows, &grads, [1, len, 1], &options).1;
+            let strided = stepped(&twice(&rows), &twice(&grads), [1, len, 2], &options).1;
+            for left in [widen(&along_last), widen(&strided)] {
+                assert!(dot(&left, &left).sqrt() < 1e-6 * gradient, "{scale:e} {gradient:e} {left:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_still_step_divides_rows_of_any_norm() {
+    let still = Adam { lr: 0.0, ..Adam::default() };
+    for scale in [1e-38_f32, 1e-30, 1e-7, 1e-5, 0.3, 1e5, 1e7, 1e37] {
+        let row: Vec<f32> = (1_u8..=10).map(|value| f32::from(value) * scale / 7.0).collect();
+        let (params, _) = stepped(&row, &[0.0; 10], [1, 10, 1], &still);
+        let exact = widen(&row);
+        let norm = dot(&exact, &exact).sqrt();
+        for (param, exact) in params.iter().zip(exact) {
+            assert!((f64::from(*param) * norm / exact - 1.0).abs() < 6.1e-8, "{scale:e} {params:?}");
+        }
+    }
+}
+
+#[test]
+fn zeros_keep_their_sign() {
+    // 1 / norm is split in two parts, and a negative zero times a negative second part is a positive zero.
+    let still = Adam { lr: 0.0, ..Adam::default() };
+    for first in 1_u8..100 {
+        let (params, _) = stepped(&[f32::from(first), -0.0, 0.0, 1.3], &[0.0; 4], [1, 4, 1], &still);
+        assert!(params[1].is_sign_negative() && params[2].is_sign_positive(), "{params:?}");
+    }
+}
+
+#[test]
+fn rows_of_ties_are_within_their_bound() {
+    // Every quotient lies next to the middle of two numbers, and all are rounded the same way: a row at the very
+    // end of its bound, where what the division in float32 may add counts.
+    let mut stream = Stream(27);
+    let still = Adam { lr: 0.0, ..Adam::default() };
+    for _ in 0..60 {
+        let significand = (1 << 23) + (stream.bits() >> 41);
+        let side = if stream.bits() >> 63 == 0 { 1.0 } else { -1.0 };
+        let nudge = side * (8.0 + 24.0 * stream.uniform()) * 0.5_f64.powi(53);
+        let tie = (2 * significand + 1) as f64 * 0.5_f64.powi(27) * (1.0 + nudge);
+        // 1 / tie², digit by digit in base 4: as many elements of each magnitude as make the norm 1 / tie.
+        let mut left = 1.0 / (tie * tie);
+        let mut magnitudes = Vec::new();
+        for digit in 0..26 {
+            let size = 0.25_f64.powi(digit);
+            while left >= size {
+                left -= size;
+                magnitudes.push(0.5_f64.powi(digit));
+            }
+        }
+        let len = magnitudes.len();
+        let firsts: Vec<_> = (0..200).map(|_| 1.0 + stream.uniform()).collect();
+        let rows: Vec<f32> = firsts
+            .iter()
+            .flat_map(|first| f32s(magnitudes.iter().map(|size| f64::from(f32s([*first])[0]) * size)))
+            .collect();
+        let (params, _) = stepped(&rows, &vec![0.0; rows.len()], [200, len, 1], &still);
+        let mut bytes: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = RowsMut::contiguous(&mut bytes, Dtype::F32, 200, len, 1).unwrap();
+        let found = normalize_rows(view, unitrow_norms::Normalize::default(), None).unwrap();
+        assert_eq!(found.changed, 0, "{len} elements");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let run = |options: &Adam, dtype: Dtype| {
