@@ -51,8 +51,7 @@ impl PyFileHeader {
     /// Roughly how many bytes of text this was made from: what it takes in memory is a small multiple.
     #[getter]
     fn weight(&self) -> u64 {
-        let table = self.header.table.as_ref();
-        table.map_or(0, |table| table.header_len + TENSOR_BYTES * table.tensors.len() as u64)
+        weight_of(&self.header)
     }
 
     /// Which state of which file this was: device, inode, size in bytes, and the times of the last change of content
@@ -113,18 +112,35 @@ fn described(tensors: &[Tensor]) -> Vec<(&str, String, &[u64])> {
     tensors.iter().map(|t| (t.name.as_str(), t.dtype.to_string(), t.shape.as_slice())).collect()
 }
 
+fn weight_of(header: &FileHeader) -> u64 {
+    header.table.as_ref().map_or(0, |table| table.header_len + TENSOR_BYTES * table.tensors.len() as u64)
+}
+
 /// Read and validate the headers of many files; results come in the order of the paths.
+///
+/// No more are read once those that were weigh `most_weight` bytes: there may then be fewer headers than paths.
 #[pyfunction]
-#[pyo3(signature = (paths, jobs=None))]
+#[pyo3(signature = (paths, jobs=None, most_weight=None))]
 pub(crate) fn read_headers(
     py: Python<'_>,
     paths: Vec<PathBuf>,
     jobs: Option<usize>,
+    most_weight: Option<u64>,
 ) -> PyResult<Vec<PyFileHeader>> {
-    let mut headers = Vec::new();
-    let work = |pool: &Pool, _: &Watch, sender: &Sender<_>| drop(sender.send(read_all(&paths, pool)));
+    let mut headers: Vec<FileHeader> = Vec::new();
+    let work = |pool: &Pool, _: &Watch, sender: &Sender<_>| {
+        let mut weight = 0;
+        let part = if most_weight.is_some() { 2 * pool.threads() } else { paths.len().max(1) };
+        for paths in paths.chunks(part) {
+            let read = read_all(paths, pool);
+            weight += read.iter().map(weight_of).sum::<u64>();
+            if sender.send(read).is_err() || most_weight.is_some_and(|most| weight >= most) {
+                return;
+            }
+        }
+    };
     watched(py, jobs, None, work, |read| {
-        headers = read;
+        headers.extend(read);
         Ok(())
     })?;
     Ok(headers.into_iter().map(|header| PyFileHeader { header }).collect())

@@ -1,4 +1,4 @@
-"""Damage that leaves a decoder whole: the file fails, and the rows that are there are judged all the same."""
+"""Damage that leaves a decoder whole: the file fails and has no verdict, and the rows that are there are measured."""
 
 import json
 
@@ -26,23 +26,42 @@ def audited(folder, data):
     return one
 
 
-def test_bytes_behind_a_sound_file_leave_its_verdict(tmp_path):
+def test_bytes_behind_a_sound_file_leave_its_figures(tmp_path):
     one = audited(tmp_path, stored("W_dec") + b"\0")
-    assert one["verdict"] == "unit"
+    assert one["verdict"] == "undecided"
+    assert one["explanation"].endswith("if only the end is damaged, the rows are unit.")
     assert one["decoders"][0]["norms"]["max_abs_deviation"] < 1e-6
 
 
 @pytest.mark.parametrize("missing", [1, 7, 4 * ROWS])
-def test_a_cut_behind_the_decoder_leaves_its_verdict_and_its_axis(tmp_path, missing):
+def test_a_cut_behind_the_decoder_leaves_its_figures_and_its_axis(tmp_path, missing):
     """The header tells the shapes of what is lost, so that layout and axis are those of the whole file."""
     whole = stored("W_dec")
     plain = audited(tmp_path, whole + b"\0")
     one = audited(tmp_path, whole[:-missing])
-    assert (one["verdict"], one["layout"]) == ("unit", plain["layout"])
-    assert one["decoders"] == plain["decoders"]
+    assert (one["verdict"], one["layout"]) == ("undecided", plain["layout"])
+    for name in ("norms", "latent_axis", "shape"):
+        assert one["decoders"][0][name] == plain["decoders"][0][name]
     assert [found["code"] for found in one["findings"] if found["severity"] == "fail"] == [
         "ST_TRUNCATED_DATA"
     ]
+
+
+@pytest.mark.parametrize("options", [{"fail_on": "never"}, {"ignore": ["ST_"]}, {"select": ["N_"]}])
+def test_what_was_not_read_is_not_passed_over_by_options(tmp_path, options):
+    """The exit code once was 0 here: the threshold is cut off, and the decoder before it is unit."""
+    (tmp_path / "model.safetensors").write_bytes(stored("W_dec")[:-1])
+    assert ur.audit(tmp_path, **options).exit_code == 3
+
+
+def test_bytes_lost_in_the_middle_tell_no_history(tmp_path):
+    """The rest then lies elsewhere than the header says; rows so shifted looked as if they had drifted."""
+    arrays = saelens_arrays(DECODER)
+    encoder = arrays.pop("W_enc")
+    whole = safetensors_bytes({"W_enc": encoder, **arrays})
+    one = audited(tmp_path, whole[:-8000] + whole[-7900:])
+    assert one["verdict"] == "undecided"
+    assert not [found for found in one["findings"] if found["code"].startswith("N_")]
 
 
 @pytest.mark.parametrize("missing", [1, 4 * ROWS * LEN])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -37,9 +38,6 @@ _BATCH_FILES = 4096
 
 _BATCH_WEIGHT = 1 << 20
 """Bytes of headers from which no more are read before these files are done."""
-
-_READ_FILES = 4
-"""Headers read at a time, or as many as there are threads: few enough to stop in time."""
 
 MAX_JOBS = 1024
 """More threads than any machine has cores for would only cost their stacks."""
@@ -155,35 +153,29 @@ def _run_info(started: float, jobs: int | None) -> dict[str, Any]:
 
 
 def _batches(folders: list[FoundFolder], jobs: int | None) -> Iterator[Batch]:
-    """Folders with the headers of their files, as many at a time as may stay in memory."""
+    """Folders with the headers of their files, as many at a time as may stay in memory.
+
+    A folder is planned whole, so its headers stay together however much they weigh.
+    """
+    paths = (os.path.join(folder.directory, name) for folder in folders for name in folder.files)
+    offered: list[str] = []
+    headers: deque[FileHeader] = deque()
     batch: Batch = []
     files = weight = 0
-    for group in _groups(folders, max(_READ_FILES, jobs or _native.available_threads())):
-        paths = [os.path.join(folder.directory, name) for folder in group for name in folder.files]
-        headers = _native.read_headers(paths, jobs)
-        files += len(headers)
-        weight += sum(header.weight for header in headers)
-        rest = iter(headers)
-        batch += [(folder, list(islice(rest, len(folder.files)))) for folder in group]
+    for folder in folders:
+        while len(headers) < len(folder.files):
+            offered += islice(paths, _BATCH_FILES - len(offered))
+            read = _native.read_headers(offered, jobs, _BATCH_WEIGHT)
+            del offered[: len(read)]
+            headers += read
+        batch.append((folder, [headers.popleft() for _ in folder.files]))
+        files += len(folder.files)
+        weight += sum(header.weight for header in batch[-1][1])
         if files >= _BATCH_FILES or weight >= _BATCH_WEIGHT:
             yield batch
             batch, files, weight = [], 0, 0
     if batch:
         yield batch
-
-
-def _groups(folders: list[FoundFolder], at_least: int) -> Iterator[list[FoundFolder]]:
-    """Whole folders, of so many files or a few more together."""
-    group: list[FoundFolder] = []
-    files = 0
-    for folder in folders:
-        group.append(folder)
-        files += len(folder.files)
-        if files >= at_least:
-            yield group
-            group, files = [], 0
-    if group:
-        yield group
 
 
 @dataclass(slots=True)

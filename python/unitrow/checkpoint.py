@@ -93,6 +93,8 @@ def to_checkpoint(plan: Plan, scanned: Scanned, expect: Expect) -> dict[str, Any
     else:
         for place, decoder in enumerate(match.decoders):
             verdict = _judge(plan, place, match, scanned)
+            if not plan.whole:
+                verdict = undecided(_in_doubt(plan, verdict))
             verdicts.append(verdict)
             decoders.append(_decoder(plan, decoder, verdict, scanned.stats.get(place)))
             findings += _norm_findings(plan, match, decoder, verdict, scanned.stats.get(place), expect)
@@ -127,6 +129,14 @@ def _judge(plan: Plan, place: int, match: Match, scanned: Scanned) -> Verdict:
     if stats is None:
         return undecided("the tensor could not be found in its file")
     return decide(stats, expected=match.expected, other_axis=scanned.other_axis.get(place))
+
+
+def _in_doubt(plan: Plan, verdict: Verdict) -> str:
+    """Why a damaged file has no verdict, and what it would be if nothing but its end were damaged."""
+    if verdict.verdict == "undecided":
+        return _not_measured(plan.structure)
+    damage = next(one.message for one in plan.structure if one.severity in {"fail", "unreadable"})
+    return f"it is in doubt where rows lie: {damage}; if only the end is damaged, the rows are {verdict.verdict}"
 
 
 def _decoder(plan: Plan, decoder: Decoder, verdict: Verdict, stats: Stats | None) -> dict[str, Any]:

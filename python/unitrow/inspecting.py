@@ -109,7 +109,7 @@ def _layout(plan: Plan) -> list[str]:
 
 
 def _measurable(plan: Plan) -> str | None:
-    if plan.match is None or not plan.sound:
+    if plan.match is None or not plan.whole:
         return None
     name = os.path.basename(plan.folder.root)
     known: Any = (d.tensor for d in plan.match.decoders if d.reduce_axis is not None and d.file == name)
