@@ -136,7 +136,9 @@ def _in_doubt(plan: Plan, verdict: Verdict) -> str:
     if verdict.verdict == "undecided":
         return _not_measured(plan.structure)
     damage = next(one.message for one in plan.structure if one.severity in {"fail", "unreadable"})
-    return f"it is in doubt where rows lie: {damage}; if only the end is damaged, the rows are {verdict.verdict}"
+    return (
+        f"it is in doubt where rows lie: {damage}; if only the end is damaged, the rows are {verdict.verdict}"
+    )
 
 
 def _decoder(plan: Plan, decoder: Decoder, verdict: Verdict, stats: Stats | None) -> dict[str, Any]:

@@ -440,9 +440,9 @@ fn rows_of_ties_are_within_their_bound() {
         let mut left = 1.0 / (tie * tie);
         let mut magnitudes = Vec::new();
         for digit in 0..26 {
-            let size = 0.25_f64.powi(digit);
-            while left >= size {
-                left -= size;
+            let square = 0.25_f64.powi(digit);
+            while left >= square {
+                left -= square;
                 magnitudes.push(0.5_f64.powi(digit));
             }
         }
