@@ -1,4 +1,4 @@
-"""Damage that leaves a decoder whole: the file fails and has no verdict, and the rows that are there are measured."""
+"""Damage that leaves a decoder whole: the file fails and has no verdict; rows that are there are measured."""
 
 import json
 
