@@ -318,13 +318,14 @@ def test_import_needs_no_numpy():
 def test_a_forked_child_has_threads_of_its_own():
     # Threads do not survive a fork: a child that took over its parent's pool would wait for them for ever.
     code = """if True:
-        import os
+        import os, signal
         import numpy as np
         import unitrow as ur
         a = np.ones((2048, 4096), np.float32)
         assert (ur.row_norms(a) == 64).all()
         child = os.fork()
         if child == 0:
+            signal.alarm(120)
             os._exit(0 if (ur.row_norms(a) == 64).all() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert (ur.row_norms(a) == 64).all()
