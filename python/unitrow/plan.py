@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from unitrow.discover import FoundFolder
     from unitrow.findings import Expect
 
-_HARMLESS = frozenset({"FS_PARTIAL_DOWNLOAD", "FS_POLYGLOT", "ST_TRAILING_BYTES", "ST_TRUNCATED_DATA"})
-"""Failures that leave no doubt where the tensors lie and which of them are whole."""
+_OF_THE_END = frozenset({"FS_PARTIAL_DOWNLOAD", "FS_POLYGLOT", "ST_TRAILING_BYTES", "ST_TRUNCATED_DATA"})
+"""Failures with which tensors within the file can be measured, though not judged (docs/integrity.md)."""
 
 SIDE_FILE_BYTES = 4 << 20
 """No side file of a checkpoint is longer; what is beyond is not read."""
@@ -62,9 +62,9 @@ class Plan:
 
     @property
     def sound(self) -> bool:
-        """Whether the structure of every file leaves no doubt what the values mean that are there."""
+        """Whether the structure of every file allows to measure the tensors that lie within it."""
         failed = {one.code for one in self.structure if one.severity in {"fail", "unreadable"}}
-        return failed <= _HARMLESS and all(header.sound for header in self.headers.values())
+        return failed <= _OF_THE_END and all(header.sound for header in self.headers.values())
 
     @property
     def whole(self) -> bool:

@@ -23,16 +23,24 @@ const LEN: usize = 2304;
 enum Axis {
     Last,
     Strided,
+    /// The last axis of few enough rows for the second-level cache: arithmetic alone.
+    LastInCache,
 }
 
-const AXES: [Axis; 2] = [Axis::Last, Axis::Strided];
+const AXES: [Axis; 3] = [Axis::Last, Axis::Strided, Axis::LastInCache];
 
 impl Axis {
     fn shape(self) -> (usize, usize, usize) {
         match self {
             Self::Last => (ROWS, LEN, 1),
             Self::Strided => (1, LEN, ROWS),
+            Self::LastInCache => (8, LEN, 1),
         }
+    }
+
+    fn count(self) -> usize {
+        let (outer, len, inner) = self.shape();
+        outer * len * inner
     }
 
     fn rows(self, bytes: &[u8]) -> Rows<'_> {
@@ -47,17 +55,17 @@ impl Axis {
 }
 
 /// Numbers between -1 and 1.
-fn values(mut state: u64) -> Vec<f32> {
+fn values(mut state: u64, count: usize) -> Vec<f32> {
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 40) as f32 / (1_u32 << 23) as f32) - 1.0
     };
-    (0..ROWS * LEN).map(|_| next()).collect()
+    (0..count).map(|_| next()).collect()
 }
 
 #[divan::bench]
 fn copy(bencher: Bencher) {
-    let from = values(1);
+    let from = values(1, ROWS * LEN);
     let mut to = from.clone();
     bencher.counter(BytesCount::new(size_of_val(&from[..]))).bench_local(|| {
         black_box(&mut to).copy_from_slice(black_box(&from));
@@ -66,7 +74,7 @@ fn copy(bencher: Bencher) {
 
 #[divan::bench(args = AXES)]
 fn normalize(bencher: Bencher, axis: Axis) {
-    let original = values(1);
+    let original = values(1, axis.count());
     // Unit rows would be left alone: every call starts from the same rows.
     bencher
         .with_inputs(|| original.clone())
@@ -78,17 +86,17 @@ fn normalize(bencher: Bencher, axis: Axis) {
 
 #[divan::bench(args = AXES)]
 fn project(bencher: Bencher, axis: Axis) {
-    let (mut grad, rows) = (values(1), values(2));
+    let (mut grad, rows) = (values(1, axis.count()), values(2, axis.count()));
     bencher.counter(BytesCount::new(2 * size_of_val(&rows[..]))).bench_local(|| {
         let rows = axis.rows(bytemuck::cast_slice(&rows));
         remove_parallel(axis.rows_mut(cast_slice_mut(&mut grad)), rows, None).unwrap()
     });
 }
 
-#[divan::bench(args = [(Axis::Last, true), (Axis::Last, false), (Axis::Strided, true), (Axis::Strided, false)])]
+#[divan::bench(args = AXES.into_iter().flat_map(|axis| [(axis, true), (axis, false)]))]
 fn adam(bencher: Bencher, (axis, unit_norm): (Axis, bool)) {
-    let (mut params, grads) = (values(1), values(2));
-    let (mut averages, mut squares) = (vec![0.0_f32; ROWS * LEN], vec![0.0_f32; ROWS * LEN]);
+    let (mut params, grads) = (values(1, axis.count()), values(2, axis.count()));
+    let (mut averages, mut squares) = (vec![0.0_f32; axis.count()], vec![0.0_f32; axis.count()]);
     normalize_rows(axis.rows_mut(cast_slice_mut(&mut params)), Normalize::default(), None).unwrap();
     let mut step = 0;
     bencher.counter(BytesCount::new(4 * size_of_val(&grads[..]))).bench_local(|| {
