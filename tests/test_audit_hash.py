@@ -92,3 +92,22 @@ def test_a_digest_in_the_metadata_is_compared_with_the_data(tmp_path):
 def test_an_unknown_digest_is_refused(tmp_path):
     with pytest.raises(ValueError, match="sha256"):
         ur.audit(tmp_path, hash="md5")
+
+
+@pytest.mark.parametrize("place", ["local", "linked", "around"])
+def test_a_download_through_a_link_is_compared_with_its_metadata(tmp_path, place):
+    """The metadata of `--local-dir` lies beside the file, not beside a link to it."""
+    local = tmp_path / "local"
+    data = safetensors_bytes(saelens_arrays(unit_rows(64, 16)))
+    notes = local / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    (local / "sae_weights.safetensors").write_bytes(data)
+    digest_of = hashlib.sha256(data).hexdigest()
+    (notes / "sae_weights.safetensors.metadata").write_text(f"{'0' * 40}\n{'1' * 64}\n1765432100.25\n")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "sae_weights.safetensors").symlink_to(local / "sae_weights.safetensors")
+    (tmp_path / "around").symlink_to(local)
+    (one,) = ur.audit(tmp_path / place, hash="sha256").checkpoints
+    (found,) = [finding for finding in one["findings"] if finding["code"] == "H_MISMATCH"]
+    assert found["message"].startswith("not the bytes that its download metadata names: expected sha256 111")
+    assert found["message"].endswith(f", found sha256 {digest_of}")

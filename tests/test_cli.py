@@ -193,6 +193,15 @@ def test_inspect_writes_the_norms(cli, examples, tmp_path):
     assert np.abs(norms - 1).max() == pytest.approx(1.30e-7, rel=5e-3)
 
 
+def test_inspect_lists_what_a_truncated_file_has_lost(cli, examples, tmp_path):
+    whole = (examples / "minilm-layer3-unit" / "sae_weights.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-1])
+    shown = cli("inspect", "cut.safetensors", check=1).stdout.splitlines()
+    assert shown[0].endswith("4 of 5 tensors")
+    assert [line for line in shown if "not whole" in line] == ["threshold  F32    1024, not whole"]
+    assert any(f"1 of {len(whole)} bytes are missing" in line for line in shown)
+
+
 def test_inspect_of_bad_input(cli, tmp_path):
     assert "expected a file, found a folder" in cli("inspect", ".", check=2).stderr
     assert "path does not exist: nowhere" in cli("inspect", "nowhere", check=2).stderr

@@ -22,6 +22,8 @@ def one(verdict="unit", *severities):
         ([one("free", "fail")], "never", "auto", 0),
         ([one("undecided")], "fail", "auto", 3),
         ([one("undecided")], "fail", "any", 0),
+        ([{**one("undecided", "fail"), "integrity": "fail"}], "never", "any", 3),
+        ([{**one("free", "fail"), "integrity": "fail"}], "never", "any", 0),
         ([one("unit", "unreadable")], "never", "any", 3),
         ([one("undecided", "unreadable"), one("free", "fail")], "fail", "auto", 1),
         ([], "fail", "any", 3),

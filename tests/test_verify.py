@@ -156,6 +156,18 @@ def test_a_line_that_cannot_be_used_never_looks_verified(folder, line):
     assert result.exit_code == 3
 
 
+def test_a_file_that_is_no_manifest_is_named_once(cli, folder):
+    """One line of output for each line of a binary was no help."""
+    (folder / "binary").write_bytes(b"\x7fELF\0\n" * 1000)
+    (folder / "text").write_text("no digest\n" * 1000)
+    shown = cli("verify", "-c", "binary", check=3, cwd=folder).stderr
+    assert "error: binary: binary data, no manifest" in shown
+    shown = cli("verify", "-c", "text", check=3, cwd=folder).stderr
+    assert "line 20: neither" in shown
+    assert "line 21:" not in shown
+    assert "error: text: and 980 more lines like these" in shown
+
+
 def test_repeated_contradicting_and_mixed_lines_are_reported(folder):
     good = f"{sha256(b'{}')}  sub/config.json\n"
     (folder / "SUMS").write_text(good + good.replace("sub/", "./sub//"))

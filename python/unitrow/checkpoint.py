@@ -227,14 +227,15 @@ def _identity_findings(plan: Plan, scanned: Scanned) -> list[Finding]:
     for file, digest in digests.items():
         stated = stated_sha256(os.path.join(plan.folder.directory, file))
         if stated is not None and stated[0] != digest:
+            expected, got = f"sha256 {stated[0]}", f"sha256 {digest}"
             findings.append(
                 Finding(
                     code="H_MISMATCH",
                     severity="fail",
                     file=plan.folder.display(file),
-                    message=f"not the bytes that its {stated[1]} names",
-                    expected=f"sha256 {stated[0]}",
-                    found=f"sha256 {digest}",
+                    message=f"not the bytes that its {stated[1]} names: expected {expected}, found {got}",
+                    expected=expected,
+                    found=got,
                     hint="fetch the file again; if it comes out the same, suspect the reference",
                 )
             )

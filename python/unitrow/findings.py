@@ -161,15 +161,15 @@ def exit_code(checkpoints: Sequence[Mapping[str, Any]], *, expect: Expect, fail_
     """Exit code of an audit: 0 clean, 1 findings at or above `fail_on`, 3 nothing audited or undecided.
 
     1 beats 3. What was not decided never ends in 0, whatever `fail_on` says; `expect="any"` does not ask for
-    a decision about norms, so `undecided` and `none` count as answers then.
+    a decision about norms, so `undecided` and `none` count as answers then, unless damage is the reason.
     """
     severities = {finding["severity"] for one in checkpoints for finding in one["findings"]}
     failing = {"fail": {"fail"}, "warn": {"fail", "warn"}, "never": set[str]()}[fail_on]
     if severities & failing:
         return 1
-    verdicts = {one["verdict"] for one in checkpoints}
+    verdicts = {one["verdict"] for one in checkpoints if expect != "any" or one["integrity"] == "fail"}
     if not checkpoints or "unreadable" in severities | {one["integrity"] for one in checkpoints}:
         return 3
-    if expect != "any" and ("undecided" in verdicts or verdicts == {"none"}):
+    if "undecided" in verdicts or (expect != "any" and verdicts == {"none"}):
         return 3
     return 0

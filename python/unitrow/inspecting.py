@@ -57,10 +57,12 @@ def inspect(path: str) -> Inspection:
     headers = _native.read_headers([path])
     (plan,) = plan_folder(folder, headers, "any")
     header = headers[0]
+    whole, lost = len(header.tensors), len(header.lost)
+    tensors = f"{whole} of {count_of(whole + lost, 'tensor')}" if lost else count_of(whole, "tensor")
     lines = [
-        f"{escape(path)}: {header.container}, {size(header.size)}, {count_of(len(header.tensors), 'tensor')}",
+        f"{escape(path)}: {header.container}, {size(header.size)}, {tensors}",
         *_metadata(header.metadata),
-        *_tensors(header.tensors),
+        *_tensors(header.tensors, header.lost),
         "",
         *_layout(plan),
     ]
@@ -81,13 +83,15 @@ def _metadata(metadata: dict[str, str]) -> list[str]:
     return [f"  {escape(key)} = {_cut(escape(value))}" for key, value in metadata.items()]
 
 
-def _tensors(tensors: list[tuple[str, str, list[int]]]) -> list[str]:
-    if not tensors:
+def _tensors(there: list[tuple[str, str, list[int]]], lost: list[tuple[str, str, list[int]]]) -> list[str]:
+    if not there and not lost:
         return []
     rows = [("TENSOR", "DTYPE", "SHAPE")]
-    rows += [
-        (_cut(escape(name)), dtype, "×".join(map(str, shape)) or "scalar") for name, dtype, shape in tensors
-    ]
+    for tensors, note in ((there, ""), (lost, ", not whole")):
+        rows += [
+            (_cut(escape(name)), dtype, ("×".join(map(str, shape)) or "scalar") + note)
+            for name, dtype, shape in tensors
+        ]
     hidden = len(rows) - 1 - _SHOWN_TENSORS
     if hidden > 0:
         half = _SHOWN_TENSORS // 2

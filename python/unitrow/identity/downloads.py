@@ -80,18 +80,23 @@ def find_downloads(root: str) -> Downloads:
 
 
 def stated_sha256(path: str) -> tuple[str, str] | None:
-    """The SHA-256 that a download says a file has, and where it says so; `None` where it says none."""
-    directory, name = os.path.split(os.path.realpath(path))
+    """The SHA-256 that a download says a file has, and where it says so; `None` where it says none.
+
+    A link is asked where it stands and where it leads.
+    """
+    target = os.path.realpath(path)
+    directory, name = os.path.split(target)
     if os.path.basename(directory) == "blobs":
-        stated = (name, "blob name")
+        stated = [(name, "blob name")]
     else:
-        folder, file = os.path.split(os.path.abspath(path))
-        home = _local_dir(folder, "")
-        if home is None:
-            return None
-        note = os.path.join(home, METADATA, os.path.relpath(os.path.join(folder, file), home) + ".metadata")
-        stated = (_etag(note), "download metadata")
-    return stated if len(stated[0]) == 64 and _ETAG.fullmatch(stated[0]) else None
+        stated = [(_noted(place), "download metadata") for place in (os.path.abspath(path), target)]
+    return next((one for one in stated if len(one[0]) == 64 and _ETAG.fullmatch(one[0])), None)
+
+
+def _noted(path: str) -> str:
+    """The digest that a `--local-dir` download noted for a file; empty where none did."""
+    home = _local_dir(os.path.dirname(path), "")
+    return _etag(os.path.join(home, METADATA, os.path.relpath(path, home) + ".metadata")) if home else ""
 
 
 def read_pointers(folder: str) -> list[Entry]:

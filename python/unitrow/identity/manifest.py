@@ -46,12 +46,16 @@ def _is_bag_manifest(path: str) -> bool:
 def parse(data: bytes, name: str) -> Reference:
     """A manifest from its bytes; `name` gives a hint where a line fits two algorithms or two formats."""
     data = data.removeprefix(b"\xef\xbb\xbf")  # editors leave a byte order mark
-    if data.lstrip()[:1] == b"{":
+    if b"\0" in data:  # no name of a file has one
+        reference = Reference(name)
+        reference.unusable("binary data, no manifest")
+    elif data.lstrip()[:1] == b"{":
         reference = read_statement(data, name)
     elif _is_bag_manifest(name):
         reference = _bagit_lines(data, name)
     else:
         reference = _sums(data, name)
+    reference.end_lines()
     reference.drop(refusal)
     reference.compare_duplicates()
     return reference
@@ -71,7 +75,7 @@ def _sums(data: bytes, name: str) -> Reference:
         if isinstance(entry, Entry):
             reference.entries.append(entry)
         else:
-            reference.unusable(f"line {number}: {entry}")
+            reference.unusable_line(number, entry)
     if len({entry.algorithms for entry in reference.entries}) > 1:
         reference.unusable("the manifest mixes algorithms", severity="note")
     return reference
@@ -117,7 +121,7 @@ def _bagit_lines(data: bytes, name: str) -> Reference:
             continue
         match = re.fullmatch(rb"([0-9a-fA-F]{64})[ \t]+\*?(.+)", line)
         if match is None:
-            reference.unusable(f"line {number}: not a SHA-256 digest and a name")
+            reference.unusable_line(number, "not a SHA-256 digest and a name")
             continue
         decoded = bagit_unescaped(os.fsdecode(match[2]))
         digest = match[1].lower().decode()

@@ -60,6 +60,7 @@ impl Values {
                 offset.map_or(String::new(), |offset| format!(", for example element {}", offset / item));
             let boolean = code == V_BAD_BOOL;
             let message = match (boolean, count) {
+                (true, 1) => format!("one byte of a BOOL tensor is neither 0 nor 1{place}"),
                 (true, _) => format!("{count} bytes of a BOOL tensor are neither 0 nor 1{place}"),
                 (false, 1) => format!("one value is {what}{place}"),
                 (false, _) => format!("{count} values are {what}{place}"),

@@ -77,7 +77,7 @@ fn header_text(bytes: &(impl ReadAt + ?Sized), defects: &mut Defects) -> Result<
         defects.push(
             Defect::new(
                 code::ST_TRUNCATED_HEADER,
-                format!("the file ends {missing} bytes before its header does"),
+                format!("{missing} of {header_len} bytes of its header are missing"),
             )
             .at(file_len)
             .length(missing)
@@ -205,7 +205,7 @@ fn examine_cover(header: &Header, data_start: u64, defects: &mut Defects) -> u64
         if claim.begin > covered && !header.unknown_claims {
             let len = claim.begin - covered;
             defects.add(code::ST_HOLE, || {
-                about(code::ST_HOLE, &|name| format!("{len} bytes before {name} belong to no tensor"))
+                about(code::ST_HOLE, &|name| format!("the {len} B before {name} belong to no tensor"))
                     .at(data_start.saturating_add(covered))
                     .length(len)
                     .expected(format!("data offset {covered}"), format!("data offset {}", claim.begin))
@@ -252,7 +252,7 @@ fn truncated(header: &Header, data_start: u64, data_len: u64, end: u64, defects:
     let mut defect = Defect::new(
         code::ST_TRUNCATED_DATA,
         format!(
-            "{missing} bytes are missing ({percent:.1} %): {whole} of {total} tensors are whole{cut_words}"
+            "{missing} of {full_len} bytes are missing ({percent:.1} %): {whole} of {total} tensors are whole{cut_words}"
         ),
     )
     .at(file_len)
@@ -266,12 +266,13 @@ fn truncated(header: &Header, data_start: u64, data_len: u64, end: u64, defects:
 }
 
 fn trailing(bytes: &(impl ReadAt + ?Sized), start: u64, defects: &mut Defects) -> Result<(), Error> {
-    let len = bytes.len() - start;
+    let file_len = bytes.len();
+    let len = file_len - start;
     defects.push(
-        Defect::new(code::ST_TRAILING_BYTES, format!("{len} bytes follow the last tensor"))
+        Defect::new(code::ST_TRAILING_BYTES, format!("{len} of {file_len} bytes follow the last tensor"))
             .at(start)
             .length(len)
-            .expected(format!("{start} bytes"), format!("{} bytes", bytes.len())),
+            .expected(format!("{start} bytes"), format!("{file_len} bytes")),
     );
     if let Some(format) = sniff::format_at(bytes, start)? {
         defects.push(

@@ -92,7 +92,7 @@ pub(crate) fn find(bytes: &(impl ReadAt + ?Sized), defects: &mut Defects) -> Res
     if closing < bytes.len() {
         let len = bytes.len() - closing;
         defects.push(
-            Defect::new(code::Z_TRAILING, format!("{len} bytes follow the archive"))
+            Defect::new(code::Z_TRAILING, format!("{len} of {} bytes follow the archive", bytes.len()))
                 .at(closing)
                 .length(len)
                 .expected("the end of the file", "other bytes"),
@@ -166,7 +166,7 @@ fn examine(
     }
     if prefix_len > 0 {
         defects.push(
-            Defect::new(code::Z_PREFIX, format!("{prefix_len} bytes stand before the archive"))
+            Defect::new(code::Z_PREFIX, format!("{prefix_len} B stand before the archive"))
                 .at(0)
                 .length(prefix_len)
                 .expected("an archive from the first byte on", "other bytes"),

@@ -343,7 +343,8 @@ fn truncation_says_what_is_missing_and_what_is_whole() {
     assert_eq!(defect.tensor.as_deref(), Some("b"));
     let percent = 600.0 / whole.len() as f64;
     let message = format!(
-        "6 bytes are missing ({percent:.1} %): 1 of 3 tensors are whole; \"b\" breaks off after 2 of 4 bytes"
+        "6 of {} bytes are missing ({percent:.1} %): 1 of 3 tensors are whole; \"b\" breaks off after 2 of 4 bytes",
+        whole.len()
     );
     assert_eq!(defect.message, message);
     assert_eq!(found.tensors.len(), 1);
