@@ -1,29 +1,46 @@
 //! Windows in the order of the file, for digests that need it.
 //!
-//! One thread reads and hashes window after window and puts them in a line, from which any free thread takes them to
-//! look at their rows. Where none is free, the thread that hashes looks at them itself, while they are in its cache. It
-//! never begins other work meanwhile, so that a long file does not wait for others.
+//! Hashing is what takes longest, so the thread that hashes does nothing else where others are free: they read windows
+//! and look at their rows, a few windows ahead. Where none is free it does that too, window by window. It never begins
+//! other work meanwhile, so that a long file does not wait for others.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::window::Loaded;
 use super::{Fault, Pass};
 
-/// Windows of one file that wait or are looked at.
-const MOST: usize = 3;
+/// Windows of one file that are read, looked at, wait, or are hashed.
+const MOST: u64 = 4;
 
-#[derive(Default)]
+/// Windows that nobody has begun with from which another thread is asked for: waking one costs the thread that hashes
+/// time.
+const WORTH_WAKING: u64 = 2;
+
 struct Line<'a> {
     state: Mutex<State<'a>>,
-    done: Condvar,
+    changed: Condvar,
 }
 
-#[derive(Default)]
 struct State<'a> {
-    waiting: VecDeque<Loaded<'a>>,
-    /// Windows that some thread looks at.
-    taken: usize,
+    /// The first window that nobody has begun with.
+    next: u64,
+    /// The first window that must not be begun yet.
+    limit: u64,
+    /// Windows to hash; `None` for one that could not be read or looked at.
+    ready: BTreeMap<u64, Option<Loaded<'a>>>,
+    /// Whether a thread was asked for that has not come.
+    asked: bool,
+    /// Threads that came.
+    serving: usize,
+}
+
+impl State<'_> {
+    fn begin(&mut self) -> Option<u64> {
+        let index = self.next;
+        (index < self.limit).then(|| self.next += 1)?;
+        Some(index)
+    }
 }
 
 impl<'a> Line<'a> {
@@ -31,70 +48,101 @@ impl<'a> Line<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Look at the window that waits longest; false if none does.
-    fn serve(&self, pass: &'a Pass<'a>, fault: &Fault) -> bool {
+    /// Read windows and look at their rows until none is left that may be begun.
+    fn serve(&self, pass: &'a Pass<'a>, fault: &Fault) {
         let mut state = self.lock();
-        let Some(loaded) = state.waiting.pop_front() else { return false };
-        state.taken += 1;
-        drop(state);
+        state.asked = false;
+        state.serving += 1;
         let leave = Leave(self);
-        let index = loaded.window.index();
-        if !fault.is_before(index) {
-            fault.keep(index, pass.look(&loaded));
+        while let Some(index) = state.begin() {
+            drop(state);
+            self.prepare(index, pass, fault);
+            state = self.lock();
         }
-        pass.leave(loaded);
+        drop(state);
         drop(leave);
-        true
     }
 
-    /// Help until fewer than `most` windows wait or are looked at.
-    fn shrink(&self, most: usize, pass: &'a Pass<'a>, fault: &Fault) {
+    fn prepare(&self, index: u64, pass: &'a Pass<'a>, fault: &Fault) {
+        let mut ready = Ready { line: self, index, loaded: None };
+        ready.loaded = pass.prepare(index, fault);
+    }
+
+    /// The window of this index once it is ready. Meanwhile others are prepared, so that this thread waits only where
+    /// the next few are all in the hands of others.
+    fn take(&self, index: u64, pass: &'a Pass<'a>, fault: &Fault) -> Option<Loaded<'a>> {
+        let mut state = self.lock();
         loop {
-            let state = self.lock();
-            if state.waiting.len() + state.taken < most {
-                return;
+            if let Some(loaded) = state.ready.remove(&index) {
+                return loaded;
             }
-            if state.waiting.is_empty() {
-                // Other threads have them all; none of them waits for anything.
-                drop(self.done.wait(state).unwrap_or_else(PoisonError::into_inner));
-            } else {
+            if let Some(other) = state.begin() {
                 drop(state);
-                self.serve(pass, fault);
+                self.prepare(other, pass, fault);
+                state = self.lock();
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+        }
+    }
+
+    /// Let windows be begun up to a limit; whether another thread should be asked to.
+    fn allow(&self, limit: u64) -> bool {
+        let mut state = self.lock();
+        state.limit = limit;
+        let ask = !state.asked && limit.saturating_sub(state.next) >= WORTH_WAKING;
+        state.asked |= ask;
+        ask
+    }
+
+    /// Begin nothing more, and wait for what was begun.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.limit = 0;
+        while state.serving > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Counts a window as done, after a panic too.
+/// A window that is put in the line however its preparation ends, so that nobody waits for it for ever.
+struct Ready<'l, 'a> {
+    line: &'l Line<'a>,
+    index: u64,
+    loaded: Option<Loaded<'a>>,
+}
+
+impl Drop for Ready<'_, '_> {
+    fn drop(&mut self) {
+        self.line.lock().ready.insert(self.index, self.loaded.take());
+        self.line.changed.notify_one();
+    }
+}
+
+/// Counts a thread that came as gone, after a panic too.
 struct Leave<'l, 'a>(&'l Line<'a>);
 
 impl Drop for Leave<'_, '_> {
     fn drop(&mut self) {
-        self.0.lock().taken -= 1;
-        self.0.done.notify_one();
+        self.0.lock().serving -= 1;
+        self.0.changed.notify_one();
     }
 }
 
-/// Give `hash` every window in order, as its offset and its bytes, and the rows in them to whoever is free.
+/// Give `hash` every window in order, as its offset and its bytes, and its rows to whoever takes them.
 pub(super) fn run(pass: &Pass<'_>, fault: &Fault, mut hash: impl FnMut(u64, &[u8]) + Send) {
-    let line = Line::default();
+    let state = State { next: 0, limit: 0, ready: BTreeMap::new(), asked: false, serving: 0 };
+    let line = Line { state: Mutex::new(state), changed: Condvar::new() };
+    let windows = pass.windows();
     rayon::scope(|scope| {
-        for index in 0..pass.windows() {
-            if fault.is_before(index) {
-                break;
+        for index in 0..windows {
+            if line.allow(windows.min(index + MOST)) {
+                scope.spawn(|_| line.serve(pass, fault));
             }
-            match pass.load(index) {
-                Ok(loaded) => {
-                    hash(loaded.window.start, loaded.own());
-                    line.lock().waiting.push_back(loaded);
-                    scope.spawn(|_| {
-                        line.serve(pass, fault);
-                    });
-                    line.shrink(MOST, pass, fault);
-                }
-                Err(failure) => fault.keep(index, Err(failure)),
-            }
+            let Some(loaded) = line.take(index, pass, fault) else { break };
+            hash(loaded.window.start, loaded.own());
+            pass.leave(loaded);
         }
-        line.shrink(1, pass, fault);
+        line.close();
     });
 }

@@ -119,6 +119,15 @@ impl Pass<'_> {
         fault.keep(index, outcome);
     }
 
+    /// A window whose rows were looked at; `None` if it, or one before it, could not be.
+    fn prepare(&self, index: u64, fault: &Fault) -> Option<Loaded<'_>> {
+        if fault.is_before(index) {
+            return None;
+        }
+        let outcome = self.load(index).and_then(|loaded| self.look(&loaded).map(|()| loaded));
+        outcome.map_err(|failure| fault.keep(index, Err(failure))).ok()
+    }
+
     /// The bytes of a window, in a buffer that is used again or in the map.
     fn load(&self, index: u64) -> Result<Loaded<'_>, Failure> {
         let window = Window::new(index, self.source.len(), self.hash.is_some(), self.parts, self.sums);

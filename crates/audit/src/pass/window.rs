@@ -99,11 +99,6 @@ impl Window {
         place(self.to - self.from)
     }
 
-    /// Its place in the file.
-    pub(super) fn index(&self) -> u64 {
-        self.start / WINDOW_BYTES
-    }
-
     /// Where a range of the file lies among the bytes that were read.
     pub(super) fn within(&self, range: &Range<u64>) -> Range<usize> {
         place(range.start - self.from)..place(range.end - self.from)
