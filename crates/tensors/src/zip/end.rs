@@ -207,7 +207,8 @@ fn wide(bytes: &(impl ReadAt + ?Sized), at: u64) -> Result<Option<(Fields, u64)>
     }
     // The locator's offset does not count bytes before the archive; the record usually stands just before it.
     let places = [locator_at.checked_sub(WIDE_LEN), Some(locator.u64(8))];
-    for place in places.into_iter().flatten().filter(|&place| place <= locator_at.saturating_sub(WIDE_LEN)) {
+    let fits = |place: &u64| place.checked_add(WIDE_LEN).is_some_and(|end| end <= locator_at);
+    for place in places.into_iter().flatten().filter(fits) {
         let record = read(bytes, place, WIDE_LEN)?;
         let record = Record(&record);
         if record.u32(0) == WIDE_SIGNATURE {

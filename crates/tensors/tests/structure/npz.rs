@@ -92,6 +92,23 @@ fn archives() {
     );
 }
 
+/// Found by fuzzing: the record that a locator in the first bytes of a file points to was read beyond the file's end,
+/// and the file was said to have been cut while it was read.
+#[test]
+fn a_locator_with_no_room_for_its_record_before_it() {
+    for before in 0..60 {
+        let mut file = vec![0; before];
+        file.extend(b"PK\x06\x07");
+        file.extend([0; 16]);
+        file.extend(end(0, 0, u32::try_from(file.len()).unwrap(), b""));
+        assert_eq!(
+            codes(&table("params.npz", &file)),
+            ["ST_NO_TENSORS", "Z_PREFIX"],
+            "{before} bytes before the locator"
+        );
+    }
+}
+
 #[test]
 fn members() {
     let other = zip(&[Member::stored("evil.npy", &ones(4))]);
