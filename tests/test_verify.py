@@ -165,7 +165,9 @@ def test_a_file_that_is_no_manifest_is_named_once(cli, folder):
     shown = cli("verify", "-c", "text", check=3, cwd=folder).stderr
     assert "line 20: neither" in shown
     assert "line 21:" not in shown
-    assert "error: text: and 980 more lines like these" in shown
+    assert "error: text: and 980 more H_MANIFEST" in shown
+    found = json.loads(cli("verify", "-c", "text", "--format", "json", check=3, cwd=folder).stdout)
+    assert found["findings"][20]["message"] == "and 980 more H_MANIFEST"
 
 
 def test_repeated_contradicting_and_mixed_lines_are_reported(folder):

@@ -86,6 +86,8 @@ class Finding:
     expected: str | None = None
     found: str | None = None
     hint: str | None = None
+    more: int = 0
+    """Findings like this one that were only counted."""
 
     @property
     def layer(self) -> str:
@@ -127,17 +129,21 @@ def capped(findings: list[Finding]) -> list[Finding]:
     """At most `CAP` findings of one code and severity, then one that counts the others."""
     kept: list[Finding] = []
     last: dict[tuple[str, str], Finding] = {}
-    seen: Counter[tuple[str, str]] = Counter()
+    shown: Counter[tuple[str, str]] = Counter()
+    hidden: Counter[tuple[str, str]] = Counter()
     for finding in findings:
         kind = (finding.code, finding.severity)
-        seen[kind] += 1
-        if seen[kind] <= CAP:
+        if shown[kind] < CAP:
+            shown[kind] += 1
             kept.append(finding)
             last[kind] = finding
-    for (code, severity), count in seen.items():
-        if count > CAP:
+        else:
+            hidden[kind] += 1
+        hidden[kind] += finding.more
+    for (code, severity), count in hidden.items():
+        if count:
             before = last[code, severity]
-            more = Finding(code, severity, before.file, f"and {count - CAP} more {code}")
+            more = Finding(code, severity, before.file, f"and {count} more {code}")
             kept.insert(next(i for i, one in enumerate(kept) if one is before) + 1, more)
     return kept
 
@@ -161,7 +167,8 @@ def exit_code(checkpoints: Sequence[Mapping[str, Any]], *, expect: Expect, fail_
     """Exit code of an audit: 0 clean, 1 findings at or above `fail_on`, 3 nothing audited or undecided.
 
     1 beats 3. What was not decided never ends in 0, whatever `fail_on` says; `expect="any"` does not ask for
-    a decision about norms, so `undecided` and `none` count as answers then, unless damage is the reason.
+    a decision about norms, so `none` counts as an answer then, and `undecided` does where integrity did not fail:
+    of a damaged file some was perhaps not read.
     """
     severities = {finding["severity"] for one in checkpoints for finding in one["findings"]}
     failing = {"fail": {"fail"}, "warn": {"fail", "warn"}, "never": set[str]()}[fail_on]

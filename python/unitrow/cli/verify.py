@@ -92,14 +92,16 @@ def _lines(result: Verification, *, quiet: bool, extras: bool) -> None:
 
 
 def _summary(result: Verification, manifest: str | None) -> None:
+    from unitrow.findings import capped
     from unitrow.report.text import count_of, escape
 
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
-    for finding in result.findings:
-        if finding.code == "H_MANIFEST":
-            word = "note" if finding.severity == "note" else "error"
-            click.echo(f"{word}: {escape(finding.file)}: {escape(finding.message)}", err=True)
+    for finding in capped([one for one in result.findings if one.code == "H_MANIFEST"]):
+        word = "note" if finding.severity == "note" else "error"
+        click.echo(f"{word}: {escape(finding.file)}: {escape(finding.message)}", err=True)
+        if finding.hint:
+            click.echo(f"hint: {finding.hint}", err=True)
     counts = result.counts
     if not counts and not result.findings:
         click.echo("0 files: " + _why_nothing(manifest, result), err=True)

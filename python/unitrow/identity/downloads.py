@@ -76,6 +76,8 @@ def find_downloads(root: str) -> Downloads:
         path = os.path.join(folder, file)
         if os.path.realpath(path) not in linked:
             _lfs(folder, file, path, found)
+            if os.path.islink(path) and _local_dir(folder, os.path.dirname(file)) is None:
+                found.add(file, _noted(os.path.realpath(path)), "download metadata")
     return found
 
 
@@ -89,7 +91,8 @@ def stated_sha256(path: str) -> tuple[str, str] | None:
     if os.path.basename(directory) == "blobs":
         stated = [(name, "blob name")]
     else:
-        stated = [(_noted(place), "download metadata") for place in (os.path.abspath(path), target)]
+        places = dict.fromkeys((os.path.abspath(path), target))
+        stated = [(_noted(place), "download metadata") for place in places]
     return next((one for one in stated if len(one[0]) == 64 and _ETAG.fullmatch(one[0])), None)
 
 

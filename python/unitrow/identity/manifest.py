@@ -48,14 +48,14 @@ def parse(data: bytes, name: str) -> Reference:
     data = data.removeprefix(b"\xef\xbb\xbf")  # editors leave a byte order mark
     if b"\0" in data:  # no name of a file has one
         reference = Reference(name)
-        reference.unusable("binary data, no manifest")
+        hint = "manifests are UTF-8, and lines end with a line feed, not with the NUL of `sha256sum -z`"
+        reference.unusable("binary data, no manifest", hint=hint)
     elif data.lstrip()[:1] == b"{":
         reference = read_statement(data, name)
     elif _is_bag_manifest(name):
         reference = _bagit_lines(data, name)
     else:
         reference = _sums(data, name)
-    reference.end_lines()
     reference.drop(refusal)
     reference.compare_duplicates()
     return reference

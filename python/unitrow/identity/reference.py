@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unitrow.findings import CAP, Finding
-from unitrow.report.text import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,7 @@ class Reference:
     notes: list[str] = field(default_factory=list)
     base: str = ""
     ignored: frozenset[str] = frozenset()
-    _unusable_lines: int = 0
+    _unusable: list[Finding] = field(default_factory=list)
 
     def unusable(self, message: str, *, severity: str = "unreadable", hint: str | None = None) -> None:
         """Note a part of the manifest that nothing can be verified against."""
@@ -62,15 +61,11 @@ class Reference:
 
     def unusable_line(self, number: int, why: str) -> None:
         """Note a line that says nothing. From some on they are only counted: any file may be given."""
-        self._unusable_lines += 1
-        if self._unusable_lines <= CAP:
+        if len(self._unusable) < CAP:
             self.unusable(f"line {number}: {why}")
-
-    def end_lines(self) -> None:
-        """Note how many lines were only counted."""
-        more = self._unusable_lines - CAP
-        if more > 0:
-            self.unusable(f"and {count_of(more, 'more line')} like these")
+            self._unusable.append(self.findings[-1])
+        else:
+            self._unusable[-1].more += 1
 
     def drop(self, reason: Callable[[str], str | None]) -> None:
         """Take out entries whose name must not be opened; each is a finding."""

@@ -21,12 +21,12 @@ COUNT_LIMIT = 2**53
 _EXCERPT_CHARACTERS = 60
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,15}")
 
-_UNREAD: dict[int, tuple[str | None, str]] = {
+_UNREAD = {
     errno.EACCES: ("FS_PERMISSION", "it may not be read"),
     errno.EPERM: ("FS_PERMISSION", "it may not be read"),
     errno.ENOENT: ("FS_BROKEN_LINK", "it is a link to nothing"),
+    errno.ENOTDIR: ("FS_BROKEN_LINK", "it is a link to nothing"),
     errno.ELOOP: ("FS_BROKEN_LINK", "it is a link to itself, or through more links than the system follows"),
-    errno.EFBIG: (None, "it is too long"),
     errno.EINVAL: ("FS_NOT_REGULAR", "it is not a regular file"),
     errno.EISDIR: ("FS_NOT_REGULAR", "it is not a regular file"),
     errno.ENXIO: ("FS_NOT_REGULAR", "it is not a regular file"),
@@ -166,6 +166,8 @@ def _read(folder: Folder, name: str, kind: str, limit: int, parse: Any) -> Confi
         data = folder.read_text(name)
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        if error.errno == errno.EFBIG:  # that is damage: its bytes could be had
+            return Config(name, present=True, problem=f"it is {reason}")
         code, problem = _UNREAD.get(error.errno or 0, ("FS_IO", f"it cannot be read: {reason}"))
         return Config(name, present=True, problem=problem, unread=code)
     if data is None:

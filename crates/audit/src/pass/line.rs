@@ -2,7 +2,7 @@
 //!
 //! Hashing is what takes longest, so the thread that hashes does nothing else where others are free: they read windows
 //! and look at their rows, a few windows ahead. Where none is free it does that too, window by window. It never begins
-//! other work meanwhile, so that a long file does not wait for others.
+//! other work until the file is hashed, so that a long file does not wait for others.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,19 +27,21 @@ struct State<'a> {
     next: u64,
     /// The first window that must not be begun yet.
     limit: u64,
-    /// Windows to hash; `None` for one that could not be read or looked at.
+    /// Windows to hash; `None` for one that could not be read or looked at, and for those behind it.
     ready: BTreeMap<u64, Option<Loaded<'a>>>,
     /// Whether a thread was asked for that has not come.
     asked: bool,
-    /// Threads that came.
+    /// Threads that came and have not left.
     serving: usize,
 }
 
 impl State<'_> {
     fn begin(&mut self) -> Option<u64> {
-        let index = self.next;
-        (index < self.limit).then(|| self.next += 1)?;
-        Some(index)
+        if self.next >= self.limit {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
     }
 }
 
@@ -48,13 +50,15 @@ impl<'a> Line<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Read windows and look at their rows until none is left that may be begun.
+    /// Read a few windows and look at their rows. Not as long as there are any: a thread that came while it waits for
+    /// something else would wait for this file's end.
     fn serve(&self, pass: &'a Pass<'a>, fault: &Fault) {
         let mut state = self.lock();
         state.asked = false;
         state.serving += 1;
         let leave = Leave(self);
-        while let Some(index) = state.begin() {
+        for _ in 0..MOST {
+            let Some(index) = state.begin() else { break };
             drop(state);
             self.prepare(index, pass, fault);
             state = self.lock();
@@ -68,8 +72,8 @@ impl<'a> Line<'a> {
         ready.loaded = pass.prepare(index, fault);
     }
 
-    /// The window of this index once it is ready. Meanwhile others are prepared, so that this thread waits only where
-    /// the next few are all in the hands of others.
+    /// The window of this index once it is ready. Meanwhile this thread prepares those behind it, and waits only where
+    /// all that may be begun are in the hands of other threads.
     fn take(&self, index: u64, pass: &'a Pass<'a>, fault: &Fault) -> Option<Loaded<'a>> {
         let mut state = self.lock();
         loop {
@@ -95,7 +99,7 @@ impl<'a> Line<'a> {
         ask
     }
 
-    /// Begin nothing more, and wait for what was begun.
+    /// Begin nothing more, and wait for what was begun: asleep, where the end of a scope would take up other work.
     fn close(&self) {
         let mut state = self.lock();
         state.limit = 0;

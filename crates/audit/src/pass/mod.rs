@@ -7,6 +7,8 @@
 
 mod buffers;
 mod line;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::convert::Infallible;

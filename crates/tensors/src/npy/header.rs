@@ -306,7 +306,7 @@ fn size(
 fn truncated(len: u64, available: u64, header_len: u64, place: &Place<'_>, defects: &mut Defects) {
     let missing = len - available;
     let percent = 100.0 * missing as f64 / len as f64;
-    let message = format!("{missing} bytes are missing ({percent:.1} %)");
+    let message = format!("{missing} of {len} bytes are missing ({percent:.1} %)");
     defects.push(
         place
             .defect(code::NPY_TRUNCATED, header_len + available, &message)

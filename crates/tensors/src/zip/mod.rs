@@ -120,9 +120,9 @@ fn overlap(at: u64, len: u64, name: &str, other: &str, defects: &mut Defects) {
 
 fn gap(at: u64, len: u64, first: bool, defects: &mut Defects) {
     let (code, message) = if first {
-        (code::Z_PREFIX, format!("{len} bytes stand before the archive"))
+        (code::Z_PREFIX, format!("{len} B stand before the archive"))
     } else {
-        (code::Z_TRAILING, format!("{len} bytes between records belong to none"))
+        (code::Z_TRAILING, format!("{len} B between records belong to none"))
     };
     defects.add(code, || Defect::new(code, message).at(at).length(len).expected("a record", "other bytes"));
 }
