@@ -185,6 +185,18 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 32 bytes and `target` writable for 64.
     unsafe fn widen_f16(source: *const u8, target: *mut f32);
+
+    /// Reads eight float16 at any alignment, as float64.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `source` is readable for 16 bytes.
+    unsafe fn load_f16(source: *const u8) -> Self;
+
+    /// Reads eight bfloat16 at any alignment, as float64.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set; `source` is readable for 16 bytes.
+    unsafe fn load_bf16(source: *const u8) -> Self;
 }
 
 // SAFETY: plain Rust.

@@ -7,7 +7,7 @@ use std::arch::aarch64::{
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
-use crate::kernel::widen::f16_to_f32;
+use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
 use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in four registers.
@@ -132,5 +132,17 @@ unsafe impl Vector for Neon {
         let halves = unsafe { source.cast::<[u16; 16]>().read_unaligned() };
         // SAFETY: 64 writable bytes by contract.
         unsafe { target.cast::<[f32; 16]>().write_unaligned(halves.map(f16_to_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(source: *const u8) -> Self {
+        // SAFETY: NEON and 16 readable bytes by contract.
+        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(f16_to_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(source: *const u8) -> Self {
+        // SAFETY: NEON and 16 readable bytes by contract.
+        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(bf16_to_f32)) }
     }
 }

@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
-use crate::kernel::widen::f16_to_f32;
+use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
 use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in an array.
@@ -108,5 +108,17 @@ unsafe impl Vector for Portable {
         let halves = unsafe { source.cast::<[u16; 16]>().read_unaligned() };
         // SAFETY: the caller vouches for 64 writable bytes.
         unsafe { target.cast::<[f32; 16]>().write_unaligned(halves.map(f16_to_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(source: *const u8) -> Self {
+        // SAFETY: 16 readable bytes by contract.
+        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(f16_to_f32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(source: *const u8) -> Self {
+        // SAFETY: 16 readable bytes by contract.
+        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(bf16_to_f32)) }
     }
 }

@@ -3,11 +3,14 @@
 use crate::Dtype;
 use crate::adam::Coefficients;
 use crate::kernel::renorm::{Outcome, divide, normalize_outcome};
-use crate::kernel::sum::{AHEAD_BYTES, SquareSum};
+use crate::kernel::sum::SquareSum;
 use crate::kernel::tangent::dots;
 use crate::kernel::update::{Splat, Streams, update, update_block};
 use crate::kernel::widen::{BLOCK, F32};
 use crate::vector::{LANES, Single, Vector};
+
+/// How far ahead each of the streams is asked for where rows are not constrained.
+const AHEAD_BYTES: usize = 2048;
 
 /// One row in float32.
 pub(crate) struct Row<'a> {

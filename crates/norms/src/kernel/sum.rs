@@ -37,7 +37,7 @@ use crate::vector::{Arithmetic, LANES, Vector};
 pub(crate) const LINE_BYTES: usize = 64;
 
 /// How far ahead memory is asked for: the hardware's own prefetchers stop at each page.
-pub(crate) const AHEAD_BYTES: usize = 2048;
+pub(crate) const AHEAD_BYTES: usize = 6144;
 
 /// Elements that are widened before they are summed: two kilobytes of the first-level cache.
 const STAGE: usize = 8 * BLOCK;
@@ -82,13 +82,14 @@ impl<V: Vector> SquareSum<V> {
     pub(crate) unsafe fn add_elements<E: Element>(&mut self, source: *const u8, count: usize) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = count / BLOCK * BLOCK;
-        if E::IS_WIDE {
+        if size_of::<E::Summed>() == size_bytes {
             // SAFETY: whole blocks within the elements.
-            unsafe { self.add_wide::<E::Wide, true>(source.cast(), whole) }
+            unsafe { self.add_wide::<E::Summed, true>(source.cast(), whole) }
         } else {
-            // Narrow elements are widened into the first-level cache and read back: a load that widens to
-            // float64 is cheaper than the same between registers. Several blocks at a time, or the compiler
-            // carries the buffer through registers after all.
+            // What takes many instructions to widen is widened into the first-level cache and read back: a load that
+            // widens to float64 is cheaper than the same between registers. Several blocks at a time, or the compiler
+            // carries the buffer through registers after all. Float16 would gain in the cache too, but beyond it
+            // memory waits during the second half of the work, and that costs more.
             let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE];
             for start in (0..whole).step_by(STAGE) {
                 let part = STAGE.min(whole - start);

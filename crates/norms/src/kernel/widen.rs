@@ -10,7 +10,8 @@ use crate::vector::{LANES, Single, Vector};
 /// Elements that are widened and summed together: eight vectors.
 pub(crate) const BLOCK: usize = 64;
 
-/// The type in which elements reach the arithmetic: f32 (which holds every narrower format exactly) or f64.
+/// A type that is read into float64: f32 (which holds every narrower format exactly), f64, or a format that is read
+/// in a few instructions.
 pub(crate) trait Wide: Copy {
     /// Zero.
     const ZERO: Self;
@@ -64,6 +65,50 @@ impl Wide for f64 {
     }
 }
 
+/// The code of a float16.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Half(u16);
+
+impl Wide for Half {
+    const ZERO: Self = Self(0);
+    const SQUARES_ROUND: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(source: *const Self) -> V {
+        // SAFETY: by contract.
+        unsafe { V::load_f16(source.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
+        // SAFETY: by contract; exact as for float32.
+        unsafe { sum.add_exact_product(x, x) }
+    }
+}
+
+/// The code of a bfloat16.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Brain(u16);
+
+impl Wide for Brain {
+    const ZERO: Self = Self(0);
+    const SQUARES_ROUND: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(source: *const Self) -> V {
+        // SAFETY: by contract.
+        unsafe { V::load_bf16(source.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
+        // SAFETY: by contract; exact as for float32.
+        unsafe { sum.add_exact_product(x, x) }
+    }
+}
+
 /// A storage format.
 pub(crate) trait Element {
     /// Its name at run time.
@@ -72,6 +117,8 @@ pub(crate) trait Element {
     const IS_WIDE: bool;
     /// What it is widened to.
     type Wide: Wide;
+    /// What sums read: the format itself where that is done in a few instructions, or else what it is widened to.
+    type Summed: Wide;
     /// Its bits.
     type Code: Code;
 
@@ -95,6 +142,7 @@ impl Element for F64 {
     const DTYPE: Dtype = Dtype::F64;
     const IS_WIDE: bool = true;
     type Wide = f64;
+    type Summed = f64;
     type Code = u64;
 
     #[inline(always)]
@@ -108,6 +156,7 @@ impl Element for F32 {
     const DTYPE: Dtype = Dtype::F32;
     const IS_WIDE: bool = true;
     type Wide = f32;
+    type Summed = f32;
     type Code = u32;
 
     #[inline(always)]
@@ -121,6 +170,7 @@ impl Element for F16 {
     const DTYPE: Dtype = Dtype::F16;
     const IS_WIDE: bool = false;
     type Wide = f32;
+    type Summed = Half;
     type Code = u16;
 
     #[inline(always)]
@@ -136,6 +186,7 @@ impl Element for Bf16 {
     const DTYPE: Dtype = Dtype::Bf16;
     const IS_WIDE: bool = false;
     type Wide = f32;
+    type Summed = Brain;
     type Code = u16;
 
     #[inline(always)]
@@ -144,7 +195,7 @@ impl Element for Bf16 {
         let codes = unsafe { source.cast::<[u16; BLOCK]>().read_unaligned() };
         for (index, code) in codes.into_iter().enumerate() {
             // SAFETY: by contract; `index` is below `BLOCK`.
-            unsafe { target.add(index).write(f32::from_bits(u32::from(code) << 16)) }
+            unsafe { target.add(index).write(bf16_to_f32(code)) }
         }
     }
 }
@@ -158,6 +209,7 @@ macro_rules! narrow_float {
             const DTYPE: Dtype = Dtype::$name;
             const IS_WIDE: bool = false;
             type Wide = f32;
+            type Summed = f32;
             type Code = u8;
 
             #[inline(always)]
@@ -236,6 +288,12 @@ unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Fo
 #[inline(always)]
 pub(crate) fn f16_to_f32(code: u16) -> f32 {
     narrow_to_f32(u32::from(code), Dtype::F16.format())
+}
+
+/// Widens one bfloat16.
+#[inline(always)]
+pub(crate) fn bf16_to_f32(code: u16) -> f32 {
+    f32::from_bits(u32::from(code) << 16)
 }
 
 /// Widens a code of a format narrower than f32, without branches and without subnormal float32 numbers on the
