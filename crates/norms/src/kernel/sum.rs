@@ -30,6 +30,7 @@
 use std::array::from_fn;
 use std::mem::MaybeUninit;
 
+use crate::element::power_of_two;
 use crate::kernel::widen::{BLOCK, Element, Wide};
 use crate::vector::{Arithmetic, LANES, Vector};
 
@@ -74,6 +75,19 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
+    /// Multiplies the sum.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn scale(&mut self, factor: f64) {
+        // SAFETY: by contract.
+        unsafe {
+            let factor = V::splat(factor);
+            (self.high, self.low) = (self.high.mul(factor), self.low.mul(factor));
+        }
+    }
+
     /// Adds `count` consecutive elements. All calls but the last take a multiple of [`BLOCK`].
     ///
     /// # Safety
@@ -91,6 +105,11 @@ impl<V: Vector> SquareSum<V> {
             // carries the buffer through registers after all. Float16 would gain in the cache too, but beyond it
             // memory waits during the second half of the work, and that costs more.
             let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE];
+            // By a power of two, so that all rounds as it would without.
+            if E::LESS != 0 {
+                // SAFETY: by contract.
+                unsafe { self.scale(power_of_two(-2 * E::LESS)) }
+            }
             for start in (0..whole).step_by(STAGE) {
                 let part = STAGE.min(whole - start);
                 for block in (0..part).step_by(BLOCK) {
@@ -98,11 +117,15 @@ impl<V: Vector> SquareSum<V> {
                     unsafe {
                         prefetch::<V>(source.wrapping_add((start + block) * size_bytes), BLOCK * size_bytes);
                         let target = buffer.as_mut_ptr().add(block).cast();
-                        E::widen_block::<V>(source.add((start + block) * size_bytes), target);
+                        E::widen_to_square::<V>(source.add((start + block) * size_bytes), target);
                     }
                 }
                 // SAFETY: the blocks just written.
                 unsafe { self.add_wide::<E::Wide, false>(buffer.as_ptr().cast(), part) }
+            }
+            if E::LESS != 0 {
+                // SAFETY: by contract.
+                unsafe { self.scale(power_of_two(2 * E::LESS)) }
             }
         }
         if whole < count {

@@ -121,12 +121,25 @@ pub(crate) trait Element {
     type Summed: Wide;
     /// Its bits.
     type Code: Code;
+    /// The exponent of the power of two by which [`Element::widen_to_square`] divides.
+    const LESS: i32 = 0;
 
     /// Widens [`BLOCK`] elements from any alignment.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; a block is readable at `source` and writable at `target`.
     unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut Self::Wide);
+
+    /// Widens [`BLOCK`] elements for a sum of squares: without their signs perhaps, and each divided by
+    /// 2 to the [`Element::LESS`].
+    ///
+    /// # Safety
+    /// As for [`Element::widen_block`].
+    #[inline(always)]
+    unsafe fn widen_to_square<V: Vector>(source: *const u8, target: *mut Self::Wide) {
+        // SAFETY: by contract.
+        unsafe { Self::widen_block::<V>(source, target) }
+    }
 }
 
 /// Binary64.
@@ -211,11 +224,18 @@ macro_rules! narrow_float {
             type Wide = f32;
             type Summed = f32;
             type Code = u8;
+            const LESS: i32 = less(Self::DTYPE.format());
 
             #[inline(always)]
             unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
                 // SAFETY: by contract.
-                unsafe { widen_bytes::<V>(source, target, Self::DTYPE.format()) }
+                unsafe { widen_bytes::<V>(source, target, Self::DTYPE.format(), false) }
+            }
+
+            #[inline(always)]
+            unsafe fn widen_to_square<V: Vector>(source: *const u8, target: *mut f32) {
+                // SAFETY: by contract.
+                unsafe { widen_bytes::<V>(source, target, Self::DTYPE.format(), true) }
             }
         }
     )*};
@@ -232,20 +252,29 @@ narrow_float! {
     F8E5M2Fnuz
 }
 
-/// Widens [`BLOCK`] codes of an eight-bit format.
+/// Whether the numbers of an eight-bit format, divided by a power of two, are all float16 numbers.
+const fn passes_through_f16(format: Format) -> bool {
+    // The top exponent of the formats without infinities is finite, that of float16 is not.
+    format.exponent_bits < 5 || matches!(format.specials, Specials::Ieee)
+}
+
+/// How many powers of two the codes of an eight-bit format mean more than the same codes as float16.
+const fn less(format: Format) -> i32 {
+    if passes_through_f16(format) { 15 - format.bias } else { 0 }
+}
+
+/// Widens [`BLOCK`] codes of an eight-bit format, `to_square` without their signs and divided by 2 to the [`less`].
 ///
-/// Where the format's numbers, times a power of two, are all float16 numbers, they pass through float16: its
-/// conversion is an instruction, and knows subnormal numbers.
+/// Formats that can pass through float16: its conversion is an instruction, and knows subnormal numbers.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; a block is readable at `source` and writable at `target`.
 #[inline(always)]
-unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Format) {
+unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Format, to_square: bool) {
     const HALF_NAN: u16 = 0x7e00;
     // SAFETY: by contract.
     let codes = unsafe { source.cast::<[u8; BLOCK]>().read_unaligned() };
-    if format.exponent_bits == 5 && format.specials != Specials::Ieee {
-        // Its top exponent is finite, that of float16 is not.
+    if !passes_through_f16(format) {
         // SAFETY: by contract.
         let target = unsafe { &mut *target.cast::<[MaybeUninit<f32>; BLOCK]>() };
         for (slot, code) in target.iter_mut().zip(codes) {
@@ -261,20 +290,20 @@ unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Fo
     let mut halves = [0_u16; BLOCK];
     for (half, code) in halves.iter_mut().zip(codes) {
         let magnitude = u16::from(code & 0x7f) << (10 - format.fraction_bits);
-        *half = magnitude | u16::from(code & 0x80) << 8;
+        *half = if to_square { magnitude } else { magnitude | u16::from(code & 0x80) << 8 };
     }
     if codes.into_iter().fold(false, |any, code| any | is_nan(code)) {
         for (half, code) in halves.iter_mut().zip(codes) {
             *half = if is_nan(code) { HALF_NAN } else { *half };
         }
     }
-    let scale = f32::from_bits((127 + 15 - format.bias).cast_unsigned() << 23);
+    let scale = f32::from_bits((127 + less(format)).cast_unsigned() << 23);
     for step in 0..BLOCK / 16 {
         // SAFETY: by contract; `halves` holds a block.
         unsafe {
             let target = target.add(step * 16);
             V::widen_f16(halves.as_ptr().add(step * 16).cast(), target);
-            if format.bias != 15 {
+            if less(format) != 0 && !to_square {
                 let scale = V::Single::splat(scale);
                 for eight in [target, target.add(LANES)] {
                     V::Single::load(eight).mul(scale).store(eight);
