@@ -12,7 +12,7 @@ const ROW_BYTES: u64 = 4096;
 const LEN: u64 = WINDOWS * WINDOW_BYTES - 5 * ROW_BYTES;
 
 /// Runs a pass with SHA-256 over a file that is one tensor; `use_rows` gets the window that some rows begin in.
-fn pass_over(test: &str, threads: usize, use_rows: impl Fn(u64) -> Result<(), Failure> + Sync) -> Outcome {
+fn pass_over(test: &str, threads: usize, use_rows: impl Fn(u64) -> Result<(), Failure> + Sync) -> Passed {
     let path = std::env::temp_dir().join(format!("unitrow-pass-{}-{test}-{threads}", std::process::id()));
     let bytes: Vec<u8> = (0..LEN).map(|at| u8::try_from(at / 7 % 251).unwrap()).collect();
     fs::write(&path, &bytes).unwrap();
@@ -42,10 +42,10 @@ fn pass_over(test: &str, threads: usize, use_rows: impl Fn(u64) -> Result<(), Fa
     let outcome = catch_unwind(AssertUnwindSafe(|| Pool::new(threads).unwrap().install(run)));
     let outcome = outcome.ok().map(|outcome| outcome.map(|hashed| hashed.file).map_err(|stopped| stopped.at));
     let rows = rows.into_inner().unwrap_or_default();
-    Outcome { outcome, rows, sha256: whole.finish().pop() }
+    Passed { outcome, rows, sha256: whole.finish().pop() }
 }
 
-struct Outcome {
+struct Passed {
     /// `None` after a panic.
     outcome: Option<Result<Option<(Algorithm, String)>, u64>>,
     rows: BTreeSet<u64>,
