@@ -167,8 +167,8 @@ def exit_code(checkpoints: Sequence[Mapping[str, Any]], *, expect: Expect, fail_
     """Exit code of an audit: 0 clean, 1 findings at or above `fail_on`, 3 nothing audited or undecided.
 
     1 beats 3. What was not decided never ends in 0, whatever `fail_on` says; `expect="any"` does not ask for
-    a decision about norms, so `none` counts as an answer then, and `undecided` does where integrity did not fail:
-    of a damaged file some was perhaps not read.
+    a decision about norms, so `none` counts as an answer then, and `undecided` does where integrity did not
+    fail: of a damaged file some was perhaps not read.
     """
     severities = {finding["severity"] for one in checkpoints for finding in one["findings"]}
     failing = {"fail": {"fail"}, "warn": {"fail", "warn"}, "never": set[str]()}[fail_on]

@@ -60,7 +60,8 @@ The `integrity` of a checkpoint is the worst severity among the codes FS, ST, X,
 `--fail-on fail` is the default. `--fail-on never` turns 1 off, and 3 stays: what could not be decided never
 looks clean. When both 1 and 3 apply, the exit code is 1. If the verdict of every checkpoint is `none`, the
 exit code is 3. With `--expect any` the verdict `none` does not lead to 3, and `undecided` only does where
-the integrity is `fail`. A `note` never changes the exit code, and `--select` and `--ignore` never turn 3 into 0.
+the integrity is `fail`. A `note` never changes the exit code, and `--select` and `--ignore` never turn 3
+into 0.
 """
 
 _POLICY = """\
