@@ -81,9 +81,11 @@ def test_killed_at_random_steps_it_ends_with_the_same_bits(folder, tmp_path):
         # A child is killed some time after there are that many lines of metrics: in a step or a checkpoint.
         kills = [(count, chance.uniform(0, 0.02)) for count in counts]
         resumed_at = kill_and_resume(folder, killed, settings, kills)
-        assert len(resumed_at) == len(kills) + 1
+        # One that is killed while it loads its checkpoint says nothing.
+        assert len(resumed_at) <= len(kills) + 1
         assert resumed_at == sorted(resumed_at)
         if round_ == 0:
+            assert len(resumed_at) == len(kills) + 1
             assert len(set(resumed_at)) >= 4
             assert resumed_at[-1] >= 60
         assert_same_end(tmp_path / "whole", killed)
