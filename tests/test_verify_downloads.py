@@ -125,6 +125,16 @@ def test_a_local_dir_is_verified_and_one_flipped_bit_is_found(cli, local):
     assert verify(local.parent).exit_code == 1
 
 
+def test_links_into_a_local_dir_are_compared_with_its_metadata(local, tmp_path):
+    (tmp_path / "linked").mkdir()
+    link = tmp_path / "linked" / "w.safetensors"
+    link.symlink_to(local / "layer_3" / "weights.safetensors")
+    assert statuses(verify(tmp_path / "linked")) == {str(link): "ok"}
+    flip(local / "layer_3" / "weights.safetensors", 500_000)
+    result = verify(tmp_path / "linked")
+    assert (result.exit_code, statuses(result)) == (1, {str(link): "mismatch"})
+
+
 def test_missing_and_extra_files_of_a_local_dir(local):
     (local / "config.json").unlink()
     (local / "notes.txt").write_text("mine")
