@@ -119,17 +119,18 @@ asan: ## The Rust tests under AddressSanitizer
 .PHONY: valgrind
 valgrind: ## The tests of the kernels under valgrind
 	CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER="valgrind --quiet --error-exitcode=9" \
-	  PROPTEST_CASES=8 cargo test --quiet -p unitrow-norms --target $(HOST) --target-dir target/valgrind
+	  UNITROW_UNDER_VALGRIND=1 PROPTEST_CASES=8 cargo test --quiet -p unitrow-norms --target $(HOST) --target-dir target/valgrind
 
 ARM := aarch64-unknown-linux-gnu
 
 # Debian's compiler, because it comes with a standard library for ARM: rustc-web, libstd-rust-web-dev:arm64
-# (after `dpkg --add-architecture arm64`), gcc-aarch64-linux-gnu and qemu-user.
+# (after `dpkg --add-architecture arm64`), gcc-aarch64-linux-gnu and qemu-user. The loader is that of libc6:arm64,
+# which comes along: with the cross compiler's own (`-L`) threads never start, because the two differ in version.
 .PHONY: neon
 neon: ## The tests of the kernels on emulated ARM (needs Debian packages, named in the Makefile)
 	RUSTC=/usr/bin/rustc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-	  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
-	  PROPTEST_CASES=32 cargo test --quiet -p unitrow-norms --target $(ARM) --target-dir target/neon
+	  CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64 \
+	  PROPTEST_CASES=32 cargo test --quiet -p unitrow-norms --lib --tests --target $(ARM) --target-dir target/neon
 
 .PHONY: clean
 clean: ## Remove everything that was built

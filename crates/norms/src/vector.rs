@@ -10,6 +10,8 @@
 
 use std::array::from_fn;
 
+use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
+
 /// Lanes of a [`Vector`].
 pub(crate) const LANES: usize = 8;
 
@@ -184,19 +186,37 @@ pub(crate) unsafe trait Vector: Arithmetic {
     ///
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 32 bytes and `target` writable for 64.
-    unsafe fn widen_f16(source: *const u8, target: *mut f32);
+    #[inline(always)]
+    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+        // SAFETY: 32 readable bytes by contract.
+        let halves = unsafe { source.cast::<[u16; 2 * LANES]>().read_unaligned() };
+        // SAFETY: 64 writable bytes by contract.
+        unsafe { target.cast::<[f32; 2 * LANES]>().write_unaligned(halves.map(f16_to_f32)) }
+    }
 
     /// Reads eight float16 at any alignment, as float64.
     ///
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 16 bytes.
-    unsafe fn load_f16(source: *const u8) -> Self;
+    #[inline(always)]
+    unsafe fn load_f16(source: *const u8) -> Self {
+        // SAFETY: 16 readable bytes by contract.
+        let single = unsafe { source.cast::<[u16; LANES]>().read_unaligned() }.map(f16_to_f32);
+        // SAFETY: the instruction set by contract; an array of eight is 32 bytes.
+        unsafe { Self::from_single(Single::load(single.as_ptr())) }
+    }
 
     /// Reads eight bfloat16 at any alignment, as float64.
     ///
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 16 bytes.
-    unsafe fn load_bf16(source: *const u8) -> Self;
+    #[inline(always)]
+    unsafe fn load_bf16(source: *const u8) -> Self {
+        // SAFETY: 16 readable bytes by contract.
+        let single = unsafe { source.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32);
+        // SAFETY: the instruction set by contract; an array of eight is 32 bytes.
+        unsafe { Self::from_single(Single::load(single.as_ptr())) }
+    }
 }
 
 // SAFETY: plain Rust.

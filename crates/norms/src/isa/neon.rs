@@ -7,7 +7,6 @@ use std::arch::aarch64::{
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
-use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
 use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in four registers.
@@ -123,26 +122,5 @@ unsafe impl Vector for Neon {
             // SAFETY: NEON and 32 writable bytes by contract.
             unsafe { vst1_f32(target.add(2 * pair), vcvt_f32_f64(self.0[pair])) }
         }
-    }
-
-    #[inline(always)]
-    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
-        // Plain arithmetic: the float16 vector types are not stable in Rust.
-        // SAFETY: 32 readable bytes by contract.
-        let halves = unsafe { source.cast::<[u16; 16]>().read_unaligned() };
-        // SAFETY: 64 writable bytes by contract.
-        unsafe { target.cast::<[f32; 16]>().write_unaligned(halves.map(f16_to_f32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f16(source: *const u8) -> Self {
-        // SAFETY: NEON and 16 readable bytes by contract.
-        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(f16_to_f32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(source: *const u8) -> Self {
-        // SAFETY: NEON and 16 readable bytes by contract.
-        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(bf16_to_f32)) }
     }
 }

@@ -3,7 +3,6 @@
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
-use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
 use crate::vector::{Arithmetic, LANES, Vector};
 
 /// Eight lanes in an array.
@@ -100,25 +99,5 @@ unsafe impl Vector for Portable {
     unsafe fn narrow(self, target: *mut f32) {
         // SAFETY: the caller vouches for 32 writable bytes.
         unsafe { target.cast::<[f32; LANES]>().write_unaligned(self.0.map(|lane| lane as f32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
-        // SAFETY: the caller vouches for 32 readable bytes.
-        let halves = unsafe { source.cast::<[u16; 16]>().read_unaligned() };
-        // SAFETY: the caller vouches for 64 writable bytes.
-        unsafe { target.cast::<[f32; 16]>().write_unaligned(halves.map(f16_to_f32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f16(source: *const u8) -> Self {
-        // SAFETY: 16 readable bytes by contract.
-        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(f16_to_f32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(source: *const u8) -> Self {
-        // SAFETY: 16 readable bytes by contract.
-        unsafe { Self::from_single(source.cast::<[u16; LANES]>().read_unaligned().map(bf16_to_f32)) }
     }
 }

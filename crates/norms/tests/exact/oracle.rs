@@ -104,6 +104,18 @@ pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f64> {
         .collect()
 }
 
+/// The first element whose bits differ; under valgrind, whose value does.
+///
+/// valgrind 3.19 computes `z - x * y` as `-(x * y - z)`, so that quotients of zeros get the wrong sign.
+pub(crate) fn first_difference(one: &[u8], other: &[u8], dtype: Dtype) -> Option<usize> {
+    let under_valgrind = std::env::var_os("UNITROW_UNDER_VALGRIND").is_some();
+    let (ones, others) = (decode(one, dtype), decode(other, dtype));
+    let codes = one.chunks(dtype.size_bytes()).zip(other.chunks(dtype.size_bytes()));
+    codes.zip(ones.iter().zip(&others)).position(|((code, other_code), (value, other_value))| {
+        code != other_code && !(under_valgrind && value == other_value)
+    })
+}
+
 /// The elements, rounded to `dtype`.
 pub(crate) fn encode(values: &[f64], dtype: Dtype) -> Vec<u8> {
     values

@@ -1,6 +1,6 @@
 //! Renormalisation: within its bound, idempotent, one rounding, the same on every instruction set and thread.
 
-use crate::oracle::{Stream, decode, encode, norm_is_within};
+use crate::oracle::{Stream, decode, encode, first_difference, norm_is_within};
 use proptest::prelude::*;
 use unitrow_norms::{
     Compat, Dtype, Error, Isa, Normalize, Normalized, OnDegenerate, Pool, Rows, RowsMut, normalize_rows,
@@ -39,7 +39,9 @@ fn check(bytes: &[u8], dtype: Dtype, shape: [usize; 3]) -> Vec<u8> {
         let mut result = bytes.to_vec();
         let counts = normalize(isa, &mut result, dtype, shape);
         let expected = reference.get_or_insert_with(|| (result.clone(), counts));
-        assert!(expected.0 == result && expected.1 == counts, "{isa} {dtype} {shape:?}");
+        let differs = first_difference(&expected.0, &result, dtype);
+        assert_eq!(differs, None, "{isa} {dtype} {shape:?}: the first element that differs");
+        assert_eq!(expected.1, counts, "{isa} {dtype} {shape:?}");
         let mut again = result.clone();
         let counts_again = normalize(isa, &mut again, dtype, shape);
         assert!(again == result, "{isa} {dtype} {shape:?}: not idempotent");
