@@ -7,17 +7,30 @@ import contextlib
 import pytest
 
 
-@pytest.fixture(params=["rust", "torch", "compensated"])
+def paths():
+    """The implementations that this machine can run."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    cuda = [pytest.param("cuda", marks=pytest.mark.gpu)] if torch.cuda.is_available() else []
+    return ["rust", "torch", "compensated", *cuda]
+
+
+@pytest.fixture(params=paths())
 def path(request):
-    """`torch` is what a GPU runs, `compensated` what a device without float64 runs; here on the CPU."""
+    """`torch` is what a GPU runs, `compensated` what a device without float64 runs; both on the CPU."""
+    import torch
+
     from unitrow.torch._dispatch import _force_torch
 
     contexts = {
-        "rust": contextlib.nullcontext(),
-        "torch": _force_torch(),
-        "compensated": _force_torch(compensated=True),
+        "rust": contextlib.nullcontext,
+        "torch": _force_torch,
+        "compensated": lambda: _force_torch(compensated=True),
+        "cuda": lambda: torch.device("cuda"),  # where tensors are made that name no other device
     }
-    with contexts[request.param]:
+    with contexts[request.param]():
         yield request.param
 
 

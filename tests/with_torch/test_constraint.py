@@ -64,6 +64,26 @@ def test_every_row_is_unit_after_every_step(path, optimizer):
     assert path
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_on_cuda(dtype):
+    with torch.device("cuda"):
+        model = Toy().to(dtype)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
+        constraint = urt.UnitNorm(model, "W_dec", compiled=True)
+        constraint.attach(optimizer)
+        for _ in range(5):
+            x = torch.randn(32, 6, dtype=dtype)
+            optimizer.zero_grad()
+            (model(x) - x).square().mean().backward()
+            grad = model.W_dec.grad.clone()
+            expected = urt.remove_parallel_(grad, model.W_dec.detach().clone())
+            optimizer.step()
+            torch.testing.assert_close(model.W_dec.grad, expected, rtol=0, atol=0)
+            assert_unit(model.W_dec)
+
+
 def test_training_gets_somewhere():
     model = Toy()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import pytest
 
@@ -143,6 +144,27 @@ def test_paths_agree_bit_for_bit(dtype):
     torch.testing.assert_close(ours_grad, theirs_grad, rtol=torch.finfo(dtype).eps, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler for the CPU")
+@pytest.mark.parametrize(("dtype", "dim"), [(torch.float32, -1), (torch.bfloat16, 0)])
+def test_compiled_operations_give_the_same_bits(dtype, dim):
+    # What a compiler may make of double roundings and of sums decides whether this holds.
+    w = torch.randn(300, 200).mul(torch.logspace(-3, 3, 300)[:, None]).to(dtype)
+    w[:3] = torch.tensor([0.0, torch.nan, torch.inf])[:, None]
+    grad = torch.randn(300, 200).to(dtype)
+    results = []
+    for compiled in (False, True):
+        ours, ours_grad = w.clone(), grad.clone()
+        versions = ours._version, ours_grad._version
+        with _force_torch():
+            urt.unit_norm_(ours, dim, compiled=compiled)
+            urt.remove_parallel_(ours_grad, w, dim, compiled=compiled)
+            assert versions < (ours._version, ours_grad._version)
+            results.append((ours, ours_grad))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", WIDE)
 def test_remove_parallel_is_exact_for_rows_of_any_norm(path, dtype):
     if path == "compensated" and dtype == torch.float64:
@@ -262,3 +284,28 @@ def test_compat_gives_the_bits_of_torch(dtype, shape):
 def test_compat_has_no_float8():
     with pytest.raises(ArrayTypeError, match="as torch does"):
         ur.normalize_rows_(torch.ones(2, 3).to(torch.float8_e4m3fn), compat="torch")
+
+
+@pytest.mark.parametrize("dim", [-1, 0])
+def test_unit_norm_of_float64_beyond_its_squares(dim):
+    # What a GPU runs kept such rows as they were: an infinite excess is not within an infinite bound.
+    w = torch.tensor(
+        [[3e200, 4e200], [3e-200, 4e-200], [3e-320, 4e-320], [3e160, 4e160]], dtype=torch.float64
+    )
+    w = w if dim == -1 else w.T.contiguous()
+    expected = torch.tensor([0.6, 0.8], dtype=torch.float64).expand(4, 2)
+    with _force_torch():
+        found = urt.unit_norm_(w.clone(), dim)
+        # 3e-320 itself has four digits.
+        torch.testing.assert_close(found if dim == -1 else found.T, expected, rtol=1e-3, atol=0)
+        assert is_unit_to_rounding(found, dim).all()
+        assert torch.equal(urt.unit_norm_(found.clone(), dim), found)
+    torch.testing.assert_close(found, urt.unit_norm_(w.clone(), dim), rtol=2**-52, atol=0)
+
+
+def test_remove_parallel_to_float64_rows_beyond_their_squares():
+    rows = torch.tensor([[3e200, 4e200], [3e-200, 4e-200], [3e-320, 4e-320]], dtype=torch.float64)
+    grad = torch.tensor([[1.0, 2.0]] * 3, dtype=torch.float64)
+    with _force_torch():
+        found = urt.remove_parallel_(grad.clone(), rows)
+    torch.testing.assert_close(found, urt.remove_parallel_(grad.clone(), rows), rtol=1e-12, atol=1e-15)

@@ -11,7 +11,7 @@ import unitrow as ur  # noqa: E402
 import unitrow.torch as urt  # noqa: E402
 from unitrow.errors import ArrayError, ArrayTypeError  # noqa: E402
 
-from .support import exact_norms  # noqa: E402
+from .support import exact_norms, is_unit_to_rounding  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -95,13 +95,14 @@ def samples():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck looks at it
 @pytest.mark.parametrize("sample", range(6))
-def test_opcheck(sample):
+def test_opcheck(path, sample):
     op, args = list(samples())[sample]
     torch.library.opcheck(op, args)
+    assert path
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compile_keeps_one_graph(backend):
+def test_compile_keeps_one_graph(path, backend):
     def step(w, grad):
         urt.remove_parallel_(grad, w)
         w = w - 0.1 * grad
@@ -114,6 +115,7 @@ def test_compile_keeps_one_graph(backend):
     found, norms = compiled(w.clone(), grad.clone())
     assert torch.equal(found, expected)
     assert torch.equal(norms, expected_norms)
+    assert path
 
 
 def test_compile_of_a_parameter_in_place():
@@ -214,7 +216,26 @@ def test_cuda_agrees_with_the_cpu(dtype):
         rtol=torch.finfo(dtype).eps,
         atol=torch.finfo(dtype).eps,
     )
-    assert (urt.unit_norm_(w.cuda()).cpu() != urt.unit_norm_(w.clone())).sum() <= 1
+    ours, theirs = urt.unit_norm_(w.cuda()).cpu(), urt.unit_norm_(w.clone())
+    if dtype == torch.float64:
+        torch.testing.assert_close(ours, theirs, rtol=2**-51, atol=0)
+    else:
+        assert (ours != theirs).sum() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_compiled_for_cuda():
+    def step(w, grad):
+        urt.remove_parallel_(grad, w)
+        w.sub_(grad, alpha=0.1)
+        return urt.unit_norm_(w)
+
+    w, grad = torch.randn(500, 60, device="cuda"), torch.randn(500, 60, device="cuda")
+    expected = step(w.clone(), grad.clone())
+    found = torch.compile(step, fullgraph=True)(w.clone(), grad.clone())
+    torch.testing.assert_close(found, expected, rtol=0, atol=2**-24)
+    assert is_unit_to_rounding(found).all()
 
 
 @pytest.mark.gpu

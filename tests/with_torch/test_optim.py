@@ -268,17 +268,36 @@ def test_refusals():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_follows_the_cpu():
+@pytest.mark.parametrize("dim", [-1, 0])
+@pytest.mark.parametrize("options", [{}, {"fused": True}, {"compiled": True}])
+def test_cuda_follows_the_cpu(options, dim):
     here, there = pair(40, 36)
     there = nn.Parameter(there.detach().cuda())
-    optimizers = [urt.UnitNormAdam([w], lr=1e-2) for w in (here, there)]
+    optimizers = [urt.UnitNormAdam([w], lr=1e-2, dim=dim, **options) for w in (here, there)]
     for _ in range(10):
         here.grad = torch.randn(40, 36)
         there.grad = here.grad.cuda()
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(here, there.cpu(), rtol=1e-5, atol=1e-6)
-    assert_unit(there.cpu())
+    assert_unit(there.cpu(), dim)
+    assert optimizers[1].state[there]["step"] == 10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_scaler_skips_steps_on_cuda():
+    w = nn.Parameter(torch.randn(40, 36, device="cuda"))
+    optimizer = urt.UnitNormAdam([w], lr=1e-2)
+    scaler = torch.amp.GradScaler("cuda")
+    for factor in (1.0, torch.inf, 1.0):
+        before = w.detach().clone()
+        scaler.scale((w.square() * torch.randn_like(w) * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert torch.equal(w, before) == (factor == torch.inf)
+        assert_unit(w)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

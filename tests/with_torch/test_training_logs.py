@@ -206,13 +206,15 @@ def test_compiled(data, tmp_path):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(data, tmp_path):
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.parametrize("backend", [None, "inductor"])
+def test_on_a_gpu(data, tmp_path, backend):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    trainer = Trainer(config(), data, tmp_path, device="cuda")
+    trainer = Trainer(config(compile_backend=backend), data, tmp_path, device="cuda")
     trainer.train()
     assert is_unit_to_rounding(trainer.model.W_dec.cpu()).all()
-    assert Trainer(config(), data, tmp_path, device="cuda", resume=True).step == 6
+    assert Trainer(config(compile_backend=backend), data, tmp_path, device="cuda", resume=True).step == 6
     host = Trainer(config(), data, tmp_path / "host")
     host.train()
     torch.testing.assert_close(trainer.export().W_dec, host.export().W_dec, rtol=0, atol=1e-4)

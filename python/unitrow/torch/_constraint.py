@@ -33,7 +33,9 @@ class UnitNorm:
     The parameter is found again by name at every step, because wrappers such as FSDP replace it.
     """
 
-    def __init__(self, module: nn.Module, name: str, dim: int = -1, *, tangent: bool = True) -> None:
+    def __init__(
+        self, module: nn.Module, name: str, dim: int = -1, *, tangent: bool = True, compiled: bool = False
+    ) -> None:
         """Names the parameter.
 
         Args:
@@ -42,6 +44,7 @@ class UnitNorm:
             dim: The dimension that rows run along: -1 for `W_dec` of shape `(d_sae, d_out)`, 0 for the
                 `weight` of an `nn.Linear` decoder.
             tangent: Whether the gradient loses its part along the rows before each step.
+            compiled: Have `torch.compile` make the kernels on a GPU, as for `unit_norm_`.
 
         Raises:
             ArrayTypeError: there is no such parameter, or it is parametrised, so that the attribute is
@@ -52,6 +55,7 @@ class UnitNorm:
         self._name = name
         self._dim = dim
         self._tangent = tangent
+        self._compiled = compiled
         weight = self.parameter
         if not -weight.ndim <= dim < weight.ndim:
             msg = f"{name!r} has shape {tuple(weight.shape)} and no dimension {dim}"
@@ -85,13 +89,13 @@ class UnitNorm:
 
     def project_(self) -> None:
         """Makes the rows unit vectors now: for the start of training and after loading weights."""
-        unit_norm_(self.parameter, self._dim)
+        unit_norm_(self.parameter, self._dim, compiled=self._compiled)
 
     def remove_parallel_gradient_(self) -> None:
         """Makes the gradient tangent to the sphere now; a parameter without gradient is left alone."""
         weight = self.parameter
         if weight.grad is not None:
-            remove_parallel_(weight.grad, weight.detach(), self._dim)
+            remove_parallel_(weight.grad, weight.detach(), self._dim, compiled=self._compiled)
 
     def max_deviation(self) -> float:
         """Largest |norm - 1| over the rows, in float64; of a DTensor, over this rank's rows.

@@ -128,7 +128,7 @@ def row_norms(x: Tensor, dim: int = -1) -> Tensor:
     return norms
 
 
-def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep") -> Tensor:
+def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep", compiled: bool = False) -> Tensor:
     """Makes the rows of `w` unit vectors in place, as an initialiser does: without autograd.
 
     Rows are divided by their float64 norm and rounded once. A row whose norm is 1 to within the rounding of
@@ -139,6 +139,9 @@ def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep") -> Tens
         dim: The dimension that rows run along.
         on_degenerate: What to do about zero rows and rows with NaN or Inf: `"keep"` leaves them as they are,
             `"raise"` changes nothing and raises.
+        compiled: Have `torch.compile` make one kernel of the torch operations that do this on a GPU, with the
+            same result: several times as fast, from the second call on. For float32 and the 16-bit formats;
+            without effect elsewhere, on the CPU and on MPS.
 
     Returns:
         `w` itself.
@@ -154,11 +157,16 @@ def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep") -> Tens
     with torch.no_grad():
         check(w, "w")
         _check_history(w, "w")
-        _unit_norm_(local(w, dim, "w"), dim, on_degenerate)
+        shard = local(w, dim, "w")
+        if compiled and not uses_rust(shard):
+            _check_dim(shard, dim)
+            _reference.unit_norm_(shard, dim, on_degenerate, compensated=is_compensated(shard), compiled=True)
+        else:
+            _unit_norm_(shard, dim, on_degenerate)
     return w
 
 
-def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1) -> Tensor:
+def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1, *, compiled: bool = False) -> Tensor:
     """Removes from each row of `grad` the part parallel to the same row of `rows`, in place.
 
     What is left is the gradient on the sphere through that row. Exact for rows of any norm: the coefficient
@@ -168,6 +176,7 @@ def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1) -> Tensor:
         grad: Dense floating-point tensor, usually `W_dec.grad`.
         rows: Tensor of the same shape and device, usually `W_dec`; it is not changed.
         dim: The dimension that rows run along.
+        compiled: As for `unit_norm_`.
 
     Returns:
         `grad` itself.
@@ -180,5 +189,11 @@ def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1) -> Tensor:
         check(grad, "grad")
         check(rows, "rows")
         _check_history(grad, "grad")
-        _remove_parallel_(local(grad, dim, "grad"), local(rows, dim, "rows"), dim)
+        g, r = local(grad, dim, "grad"), local(rows, dim, "rows")
+        if compiled and not uses_rust(g, r):
+            _check_pair(g, r)
+            _check_dim(g, dim)
+            _reference.remove_parallel_(g, r, dim, compensated=is_compensated(g), compiled=True)
+        else:
+            _remove_parallel_(g, r, dim)
     return grad

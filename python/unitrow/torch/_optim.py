@@ -28,7 +28,8 @@ class UnitNormAdam(Optimizer):
     """Adam whose parameters keep unit rows.
 
     Each step removes from the gradient its part along the row, updates as Adam does, and divides the row by
-    its norm; on the CPU in one pass over memory. The moments are not projected. Gradients stay as they are.
+    its norm. The moments are not projected. Gradients stay as they are. On the CPU that is one pass over
+    memory; on a GPU `compiled=True` and `fused=True` save most of the passes.
 
         optimizer = UnitNormAdam([
             {"params": [sae.W_dec]},
@@ -54,6 +55,8 @@ class UnitNormAdam(Optimizer):
         *,
         dim: int = -1,
         master_weights: bool = False,
+        fused: bool | None = None,
+        compiled: bool = False,
     ) -> None:
         """Takes parameters and groups as every optimizer does.
 
@@ -66,6 +69,9 @@ class UnitNormAdam(Optimizer):
             weight_decay: Decoupled weight decay.
             dim: The dimension that rows run along.
             master_weights: Keep float32 copies of parameters in narrower formats.
+            fused: On a GPU, update by torch's fused kernel: the fastest, but its second moments are 1e-5 off,
+                because it takes 1 - beta2 in float32.
+            compiled: On a GPU, have `torch.compile` make the kernels of the constraint, as for `unit_norm_`.
 
         Raises:
             ValueError: an argument out of range.
@@ -82,11 +88,12 @@ class UnitNormAdam(Optimizer):
             "foreach": None,
             "capturable": False,
             "differentiable": False,
-            "fused": None,
+            "fused": fused,
             "decoupled_weight_decay": True,
             "dim": dim,
             "unit_norm": True,
             "master_weights": master_weights,
+            "compiled": compiled,
         }
         super().__init__(params, defaults)
 
@@ -102,8 +109,8 @@ class UnitNormAdam(Optimizer):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Loads the state of a `UnitNormAdam`, `torch.optim.Adam` or `torch.optim.AdamW`.
 
-        What those do not know (`dim`, `unit_norm`, `master_weights`) stays as it is here; what they do know
-        (`maximize`, and whether weight decay is decoupled) is done as they do it.
+        What those do not know (`dim`, `unit_norm`, `master_weights`, `compiled`) stays as it is here; what
+        they do know (`fused`, `maximize`, and whether weight decay is decoupled) is done as they do it.
 
         Raises:
             ValueError: the state was made with amsgrad, which is not offered here.
@@ -111,9 +118,8 @@ class UnitNormAdam(Optimizer):
         if any(group.get("amsgrad") for group in state_dict["param_groups"]):
             msg = "the state dict was made with amsgrad=True, which UnitNormAdam does not do"
             raise ValueError(msg)
-        own = [
-            {key: group[key] for key in ("dim", "unit_norm", "master_weights")} for group in self.param_groups
-        ]
+        names = ("dim", "unit_norm", "master_weights", "compiled")
+        own = [{key: group[key] for key in names} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, saved, kept in zip(self.param_groups, state_dict["param_groups"], own, strict=True):
             for key, value in kept.items():
@@ -209,8 +215,15 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
         weight.copy_(master)
         return
     if group["unit_norm"]:
-        grad = remove_parallel_(grad.clone(memory_format=torch.preserve_format), weight.detach(), dim)
+        grad = grad.clone(memory_format=torch.preserve_format)
+        remove_parallel_(grad, weight.detach(), dim, compiled=group["compiled"])
     beta1, beta2 = group["betas"]
+    alike = all(
+        x.dtype == weight.dtype and x.stride() == weight.stride() for x in (grad, exp_avg, exp_avg_sq)
+    )
+    fused = bool(group["fused"]) and weight.is_cuda and alike
+    # The fused kernel wants the count of steps beside the weights.
+    steps = torch.full((), float(step), device=weight.device) if fused else step
     update = adamw if group["decoupled_weight_decay"] else adam
     update(
         [weight],
@@ -218,7 +231,8 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
         [exp_avg],
         [exp_avg_sq],
         [],
-        [step],
+        [steps],
+        fused=fused or None,
         amsgrad=False,
         maximize=group["maximize"],
         lr=group["lr"],
@@ -227,8 +241,10 @@ def _composed(tensors: list[Tensor], step: Tensor, group: dict[str, Any], dim: i
         eps=group["eps"],
         weight_decay=group["weight_decay"],
     )
+    if fused:
+        step += 1
     if group["unit_norm"]:
-        unit_norm_(weight, dim)
+        unit_norm_(weight, dim, compiled=group["compiled"])
 
 
 def _has_master(parameter: Tensor, group: dict[str, Any]) -> bool:

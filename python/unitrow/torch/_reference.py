@@ -2,12 +2,14 @@
 
 Same contract as the kernels: norms accumulate in float64 and results are rounded once. On a device without
 float64 (MPS) every sum is carried as a pair of float32 numbers, which keeps norms within 2^-24 relative.
-Work goes through bounded pieces, so that the wide temporaries stay small beside the tensor.
+Work goes through bounded pieces, so that the wide temporaries stay small beside the tensor; compiled, there
+are none.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,7 +17,7 @@ import torch
 from unitrow.errors import ArrayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -27,6 +29,20 @@ _EXPONENT_LIMIT = 1000
 
 # What the squared norm may be off by through float64 arithmetic alone.
 _MEASURE_SLACK = 12 * 2.0**-53
+
+# Formats that torch.compile gives the same bits; float8 it refuses.
+_COMPILED = {torch.float32, torch.float16, torch.bfloat16}
+
+# No rounding doubles a norm.
+_FAR = 2.0
+
+# The integers as wide as a format, the bias of its exponents, and the bits of its fraction.
+_LAYOUTS = {torch.float32: (torch.int32, 127, 23), torch.float64: (torch.int64, 1023, 52)}
+
+# The last of the thirteen leading bits of a float64.
+_ODD_BIT = 40
+
+_MATRIX = 2
 
 # Every finite float8 converts exactly, and most operations exist, from here on.
 _HALF_BYTES = 2
@@ -42,13 +58,13 @@ class Wide(NamedTuple):
 def row_norms(x: Tensor, dim: int, *, compensated: bool) -> Tensor:
     """Norms along `dim`: float64, or float32 where `compensated`."""
     if x.shape[dim] == 0:
-        return _wide_dtype(x, compensated=compensated).sum(dim)
+        return x.to(torch.float32 if compensated else torch.float64).sum(dim)
     if compensated:
         return _compensated_norms(x, dim).high.squeeze(dim)
     return _float64_norms(x, dim).squeeze(dim)
 
 
-def unit_norm_(w: Tensor, dim: int, on_degenerate: str, *, compensated: bool) -> None:
+def unit_norm_(w: Tensor, dim: int, on_degenerate: str, *, compensated: bool, compiled: bool = False) -> None:
     """Divides rows along `dim` by their norms, but for those unit to rounding or without direction."""
     if on_degenerate == "raise":
         found = row_norms(w, dim, compensated=compensated)
@@ -56,51 +72,101 @@ def unit_norm_(w: Tensor, dim: int, on_degenerate: str, *, compensated: bool) ->
         if zero or nonfinite:
             msg = f"{zero} zero rows and {nonfinite} rows with NaN or Inf cannot be normalised"
             raise ArrayError(msg)
+    if compiled and not compensated and w.dtype in _COMPILED and w.numel():
+        _compiled(_normalize_)(_rows(w, dim))
+        return
     for rows in _pieces(w, dim):
-        if compensated:
-            norms = _compensated_norms(rows, -1)
-        else:
-            norms = Wide(_float64_norms(rows, -1), torch.zeros(()))
-        wide = _wide_dtype(rows, compensated=compensated)
-        keep = _is_within_bound(wide, norms, rows.dtype) | (norms.high == 0) | ~norms.high.isfinite()
-        unit = _compensated_quotient(wide, norms) if compensated else wide / norms.high
-        rows.copy_(torch.where(keep, rows, _rounded_once(unit, rows.dtype)))
+        (_normalize_compensated_ if compensated else _normalize_)(rows)
 
 
-def remove_parallel_(grad: Tensor, rows: Tensor, dim: int, *, compensated: bool) -> None:
+def remove_parallel_(
+    grad: Tensor, rows: Tensor, dim: int, *, compensated: bool, compiled: bool = False
+) -> None:
     """Subtracts from each row of `grad` its projection on the row of `rows`, where both are finite."""
+    if compiled and not compensated and {grad.dtype, rows.dtype} <= _COMPILED and grad.numel():
+        _compiled(_remove_parallel_)(_rows(grad, dim), _rows(rows, dim))
+        return
+    remove = _remove_parallel_compensated_ if compensated else _remove_parallel_
     for g, r in zip(_pieces(grad, dim), _pieces(rows, dim), strict=True):
-        norms = _compensated_norms(r, -1).high if compensated else _float64_norms(r, -1)
-        unit = _wide_dtype(r, compensated=compensated) / norms
-        wide = _wide_dtype(g, compensated=compensated)
-        along = (wide * unit).sum(-1, keepdim=True)
-        tangent = wide - along * unit
-        if compensated:
-            # What the first pass left over is removed by a second.
-            tangent = tangent - (tangent * unit).sum(-1, keepdim=True) * unit
-        usable = (norms != 0) & norms.isfinite() & along.isfinite()
-        g.copy_(torch.where(usable, _rounded_once(tangent, g.dtype), g))
+        remove(g, r)
+
+
+@cache
+def _compiled(work: Callable[..., None]) -> Callable[..., None]:
+    """One kernel or two of all the operations: none of the wide temporaries reaches memory."""
+    return torch.compile(work)
+
+
+def _normalize_(rows: Tensor) -> None:
+    norms = _float64_norms(rows, -1)
+    keep = _is_within_bound(rows, norms, None) | (norms == 0) | ~norms.isfinite()
+    if rows.dtype == torch.float32:
+        # Promoted inside the operation: computed in float64 and rounded once, without a wide copy.
+        rows.div_(torch.where(keep, 1, norms))
+        return
+    unit = _float64_directions(rows) if rows.dtype == torch.float64 else _single(rows) / norms
+    rows.copy_(torch.where(keep, rows, _rounded_once(unit, rows.dtype)))
+
+
+def _normalize_compensated_(rows: Tensor) -> None:
+    norms, rest = _compensated_norms(rows, -1)
+    keep = _is_within_bound(rows, norms, rest) | (norms == 0) | ~norms.isfinite()
+    unit = _compensated_quotient(_single(rows), Wide(norms, rest))
+    rows.copy_(torch.where(keep, rows, unit.to(rows.dtype)))
+
+
+def _remove_parallel_(grad: Tensor, rows: Tensor) -> None:
+    norms = _float64_norms(rows, -1)
+    if rows.dtype == torch.float64:
+        along, square = _float64_directions(rows), torch.ones_like(norms)
+    else:
+        along, square = _single(rows), norms * norms  # in range for every narrower format
+    wide = _single(grad)
+    coefficient = wide.to(torch.float64, copy=True).mul_(along).sum(-1, keepdim=True) / square
+    usable = (norms != 0) & norms.isfinite() & coefficient.isfinite()
+    if grad.dtype == torch.float32:
+        # Promoted inside the operation, as in `_normalize_`.
+        tangent = torch.addcmul(grad, along, coefficient, value=-1, out=torch.empty_like(grad))
+    else:
+        tangent = _rounded_once(torch.addcmul(wide, along, coefficient, value=-1), grad.dtype)
+    grad.copy_(torch.where(usable, tangent, grad))
+
+
+def _remove_parallel_compensated_(grad: Tensor, rows: Tensor) -> None:
+    unit = _single(rows) / _compensated_norms(rows, -1).high
+    wide = _single(grad)
+    along = (wide * unit).sum(-1, keepdim=True)
+    tangent = wide - along * unit
+    # What the first pass left over is removed by a second.
+    tangent = tangent - (tangent * unit).sum(-1, keepdim=True) * unit
+    # The direction of a row without one is not finite either.
+    grad.copy_(torch.where(along.isfinite(), tangent.to(grad.dtype), grad))
+
+
+def _rows(x: Tensor, dim: int) -> Tensor:
+    """A view of `x` with `dim` last and another before it, beside autograd."""
+    x = x.detach().movedim(dim, -1)
+    return x if x.ndim > 1 else x.unsqueeze(0)
 
 
 def _pieces(x: Tensor, dim: int) -> Iterator[Tensor]:
     """Views of `x` with `dim` last, of a bounded number of elements each."""
-    x = x.movedim(dim, -1)
+    x = _rows(x, dim)
     if x.numel() == 0:
         return
-    if x.ndim == 1 or x.numel() <= _PIECE:
-        yield x if x.ndim > 1 else x.unsqueeze(0)
+    if x.numel() <= _PIECE:
+        yield x
         return
     for part in torch.split(x, max(1, _PIECE * len(x) // x.numel())):
-        if part.numel() > _PIECE and len(part) == 1:
+        if part.numel() > _PIECE and len(part) == 1 and part.ndim > _MATRIX:
             yield from _pieces(part[0], -1)
         else:
             yield part
 
 
-def _wide_dtype(x: Tensor, *, compensated: bool) -> Tensor:
-    if x.dtype.itemsize < _HALF_BYTES:
-        x = x.to(torch.float32)  # float8 has no direct conversion to float64 on every device
-    return x.to(torch.float32 if compensated else torch.float64)
+def _single(x: Tensor) -> Tensor:
+    """Narrower formats as float32, which holds them all; float8 lacks most operations, and conversions."""
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
 def _float64_norms(x: Tensor, dim: int) -> Tensor:
@@ -109,16 +175,29 @@ def _float64_norms(x: Tensor, dim: int) -> Tensor:
         x = x.to(torch.float32) if x.dtype.itemsize < _HALF_BYTES else x
         norms: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=torch.float64)
         return norms
+    scaled, peak, exponent = _scaled(x, dim)
+    norms = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)
+    return torch.where(peak.isfinite(), torch.ldexp(norms, exponent), peak)
+
+
+def _float64_directions(x: Tensor) -> Tensor:
+    """Each row by its norm, which itself may have few bits left where it is subnormal."""
+    scaled, _, _ = _scaled(x, -1)
+    norms: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return scaled / norms
+
+
+def _scaled(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of float64 scaled so that their squares stay in range, their peaks, and the exponents of that."""
     peak = x.abs().amax(dim, keepdim=True)
     exponent = torch.frexp(torch.where(peak.isfinite(), peak, 0)).exponent
     exponent = exponent.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT)
-    scaled = torch.linalg.vector_norm(torch.ldexp(x, -exponent), dim=dim, keepdim=True)
-    return torch.where(peak.isfinite(), torch.ldexp(scaled, exponent), peak)
+    return torch.ldexp(x, -exponent), peak, exponent
 
 
 def _compensated_norms(x: Tensor, dim: int) -> Wide:
     """Norms along `dim` in float32 alone: scaled by a power of two, exact squares, a tree of exact sums."""
-    x = _wide_dtype(x, compensated=True).movedim(dim, -1)
+    x = _single(x).movedim(dim, -1)
     peak = x.abs().amax(-1, keepdim=True)
     scale, back = _powers_of_two(peak)
     x = torch.where(peak.isfinite(), x, 0) * scale  # exact, but for what is too small to count
@@ -177,39 +256,38 @@ def _pairwise_sum(terms: Wide) -> Wide:
     return Wide(high, low)
 
 
-def _is_within_bound(wide: Tensor, norms: Wide, stored: torch.dtype) -> Tensor:
-    """Whether rounding to `stored` alone can have left the norms where they are, as the kernels decide it.
+def _is_within_bound(rows: Tensor, norms: Tensor, rest: Tensor | None) -> Tensor:
+    """Whether rounding to their dtype alone can have left the norms where they are, as the kernels decide it.
 
     With half a step h at each element w, rounding moved the squared norm from 1 to a value between
-    1 - 2 sum |w| h - sum h^2 and 1 + 2 sum |w| h.
+    1 - 2 sum |w| h - sum h^2 and 1 + 2 sum |w| h. `rest` is what `norms` lack to be exact.
     """
-    info = torch.finfo(stored)
-    fraction_bits, lowest = -round(math.log2(info.eps)), round(math.log2(info.smallest_normal))
-    magnitude = wide.abs()
-    if wide.dtype == torch.float64:
-        exponent = torch.where(magnitude == 0, lowest, torch.frexp(magnitude).exponent - 1)
-        step = torch.ldexp(torch.ones_like(wide), exponent.clamp(min=lowest) - fraction_bits)
-    else:
-        exponent = ((magnitude.view(torch.int32) >> 23) & 0xFF) - 127
-        biased = (exponent.clamp(min=lowest) - fraction_bits + 127).clamp(1, 254)
-        step = (biased << 23).view(torch.float32)
-    excess = ((norms.high - 1) + norms.low) * (norms.high + 1)
-    bound = (magnitude * step).sum(-1, keepdim=True) + _MEASURE_SLACK
-    below = (step * step).sum(-1, keepdim=True) / 4
-    return (excess <= bound) & (-excess <= bound + below)
+    info = torch.finfo(rows.dtype)
+    rows = _single(rows)
+    integers, bias, fraction_bits = _LAYOUTS[rows.dtype]
+    least = (math.frexp(info.smallest_normal)[1] - 1 + bias) << fraction_bits
+    binades = (rows.view(integers) & ((2 * bias + 1) << fraction_bits)).clamp_(min=least).view(rows.dtype)
+    # A step is `info.eps` of its binade.
+    linear: Tensor = torch.linalg.vector_norm(rows * binades, ord=1, dim=-1, keepdim=True, dtype=norms.dtype)
+    squares: Tensor = torch.linalg.vector_norm(binades, dim=-1, keepdim=True, dtype=norms.dtype).square()
+    excess = norms - 1 if rest is None else (norms - 1) + rest
+    excess = excess * (norms + 1)
+    bound = linear * info.eps + _MEASURE_SLACK
+    below = squares * (info.eps * info.eps / 4)
+    # Far from 1 the sums, or the excess itself, may have left their range.
+    return (norms < _FAR) & (excess <= bound) & (-excess <= bound + below)
 
 
 def _rounded_once(wide: Tensor, dtype: torch.dtype) -> Tensor:
     """`wide` in `dtype`, to nearest.
 
     torch converts float64 to the 16-bit and 8-bit formats by way of float32, which rounds twice. Rounding to
-    odd on the way makes the second rounding see that something was cut off (Boldo and Melquiond 2008).
+    odd on the way makes the second rounding see that something was cut off (Boldo and Melquiond 2008): two
+    bits more than the widest of them has are enough, and so few that float32's subnormal numbers hold them.
     """
     if wide.dtype != torch.float64 or dtype.itemsize > _HALF_BYTES:
         return wide.to(dtype)
-    single = wide.to(torch.float32)
-    back = single.to(torch.float64)
-    bits = single.view(torch.int32)
-    bits = torch.where(back.abs() > wide.abs(), bits - 1, bits)
-    bits = torch.where((back != wide) & wide.isfinite(), bits | 1, bits)
-    return bits.view(torch.float32).to(dtype)
+    bits = wide.view(torch.int64)
+    kept = bits & -(1 << _ODD_BIT)
+    odd = torch.where(bits == kept, bits, kept | 1 << _ODD_BIT)
+    return odd.view(torch.float64).to(torch.float32).to(dtype)

@@ -220,7 +220,7 @@ class TrainerConfig:
     """Whether matrix products run in bfloat16. Parameters, moments and losses are float32 all the same."""
 
     compile_backend: str | None = None
-    """Backend of `torch.compile` for the loss, such as `inductor`."""
+    """Backend of `torch.compile` for the loss. `inductor` makes the constraint's kernels on a GPU, too."""
 
     log_every: int = 10
     """Steps between metrics."""

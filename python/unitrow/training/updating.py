@@ -55,7 +55,13 @@ class Updater:
             },
         ]
         groups = [{"unit_norm": False, "lr_factor": 1.0, **group} for group in groups]
-        self._optimizer = UnitNormAdam(groups, lr=config.lr, betas=config.betas, eps=config.adam_eps)
+        self._optimizer = UnitNormAdam(
+            groups,
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.adam_eps,
+            compiled=config.compile_backend == "inductor",
+        )
         # At once, for `tensors` to name: thresholds may have no gradient for a while.
         for tensor in self.trained.values():
             self._optimizer.state[tensor] = {
