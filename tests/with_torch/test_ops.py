@@ -14,7 +14,7 @@ import unitrow.torch as urt  # noqa: E402
 from unitrow.errors import ArrayError, ArrayTypeError  # noqa: E402
 from unitrow.torch._dispatch import _force_torch  # noqa: E402
 
-from .support import exact_norms, is_unit_to_rounding  # noqa: E402
+from .support import exact_norms, is_unit_to_rounding, limits  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -163,6 +163,15 @@ def test_compiled_operations_give_the_same_bits(dtype, dim):
             results.append((ours, ours_grad))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", WIDE + NARROW)
+def test_formats_are_what_their_codes_say(dtype):
+    # torch 2.11 gives float8_e5m2fnuz half its eps, so that rows within their bound were divided once more.
+    from unitrow.torch._reference import _LAYOUTS
+
+    bias, fraction_bits = _LAYOUTS[dtype]
+    assert limits(dtype) == (2.0**-fraction_bits, 2.0 ** (1 - bias))
 
 
 @pytest.mark.parametrize("dtype", WIDE)

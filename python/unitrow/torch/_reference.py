@@ -8,7 +8,6 @@ are none.
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,8 +35,20 @@ _COMPILED = {torch.float32, torch.float16, torch.bfloat16}
 # No rounding doubles a norm.
 _FAR = 2.0
 
-# The integers as wide as a format, the bias of its exponents, and the bits of its fraction.
-_LAYOUTS = {torch.float32: (torch.int32, 127, 23), torch.float64: (torch.int64, 1023, 52)}
+# The bias of a format's exponents and the bits of its fraction. Not asked of torch.finfo: that of torch 2.11
+# gives float8_e5m2fnuz half its eps.
+_LAYOUTS = {
+    torch.float64: (1023, 52),
+    torch.float32: (127, 23),
+    torch.float16: (15, 10),
+    torch.bfloat16: (127, 7),
+    torch.float8_e4m3fn: (7, 3),
+    torch.float8_e5m2: (15, 2),
+    torch.float8_e4m3fnuz: (8, 3),
+    torch.float8_e5m2fnuz: (16, 2),
+}
+
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 # The last of the thirteen leading bits of a float64.
 _ODD_BIT = 40
@@ -262,18 +273,18 @@ def _is_within_bound(rows: Tensor, norms: Tensor, rest: Tensor | None) -> Tensor
     With half a step h at each element w, rounding moved the squared norm from 1 to a value between
     1 - 2 sum |w| h - sum h^2 and 1 + 2 sum |w| h. `rest` is what `norms` lack to be exact.
     """
-    info = torch.finfo(rows.dtype)
+    bias, fraction_bits = _LAYOUTS[rows.dtype]
+    eps = 2.0**-fraction_bits  # a step by its binade
     rows = _single(rows)
-    integers, bias, fraction_bits = _LAYOUTS[rows.dtype]
-    least = (math.frexp(info.smallest_normal)[1] - 1 + bias) << fraction_bits
-    binades = (rows.view(integers) & ((2 * bias + 1) << fraction_bits)).clamp_(min=least).view(rows.dtype)
-    # A step is `info.eps` of its binade.
+    wide_bias, wide_fraction_bits = _LAYOUTS[rows.dtype]
+    exponents = rows.view(_INTEGERS[rows.dtype]) & ((2 * wide_bias + 1) << wide_fraction_bits)
+    binades = exponents.clamp_(min=(1 - bias + wide_bias) << wide_fraction_bits).view(rows.dtype)
     linear: Tensor = torch.linalg.vector_norm(rows * binades, ord=1, dim=-1, keepdim=True, dtype=norms.dtype)
     squares: Tensor = torch.linalg.vector_norm(binades, dim=-1, keepdim=True, dtype=norms.dtype).square()
     excess = norms - 1 if rest is None else (norms - 1) + rest
     excess = excess * (norms + 1)
-    bound = linear * info.eps + _MEASURE_SLACK
-    below = squares * (info.eps * info.eps / 4)
+    bound = linear * eps + _MEASURE_SLACK
+    below = squares * (eps * eps / 4)
     # Far from 1 the sums, or the excess itself, may have left their range.
     return (norms < _FAR) & (excess <= bound) & (-excess <= bound + below)
 
