@@ -79,38 +79,60 @@ impl DivideColumns<'_> {
     unsafe fn run_typed<V: Vector, E: Narrow>(self) {
         let (count, first) = (self.range.count(), self.range.first());
         let [_, inner, len] = self.range.layout().shape;
+        let block_bytes = BLOCK * E::DTYPE.size_bytes();
         let mut window = Window::new(self.range);
-        for index in 0..count {
-            window.load::<V>(index, 1);
+        let mut index = 0;
+        while index < count {
             let columns = (first + index) / len * inner;
+            let together = STEPS.min(count - index).min(len - (first + index) % len);
+            window.load::<V>(index, together);
             let factors = (self.divisors[columns..][..inner].chunks(BLOCK))
                 .zip(self.inverses[columns..][..inner].chunks(BLOCK));
-            let parts = window.row(0).chunks_mut(BLOCK * E::DTYPE.size_bytes());
-            for (part, (divisors, inverses)) in parts.zip(factors) {
-                if E::DTYPE == Dtype::F32 && divisors.len() == BLOCK && !divisors.contains(&0.0) {
-                    // SAFETY: by contract; `part` and both slices hold a block.
-                    unsafe { divide_block::<V>(part.as_mut_ptr().cast(), divisors, inverses) }
-                } else {
+            for (block, (divisors, inverses)) in factors.enumerate() {
+                if E::DTYPE == Dtype::F32
+                    && together == STEPS
+                    && divisors.len() == BLOCK
+                    && !divisors.contains(&0.0)
+                {
+                    let targets = from_fn(|step| window.row(step)[block * block_bytes..].as_mut_ptr().cast());
+                    // SAFETY: by contract; a block of each matrix row, which share no element, and both slices
+                    // hold a block.
+                    unsafe { divide_steps::<V>(targets, divisors, inverses) }
+                    continue;
+                }
+                for step in 0..together {
+                    let part = &mut window.row(step)[block * block_bytes..];
+                    let len_bytes = part.len().min(block_bytes);
                     // SAFETY: by contract.
-                    unsafe { divide_part::<V, E>(part, divisors) }
+                    unsafe { divide_part::<V, E>(&mut part[..len_bytes], divisors) }
                 }
             }
+            index += together;
         }
     }
 }
 
+/// Divides a block of several matrix rows, so that divisors are read once for all of them: they are four times as
+/// many bytes as an element.
+///
 /// # Safety
-/// The CPU has the instruction set of `V`; a block of float32 is readable and writable at `target`, at any
+/// The CPU has the instruction set of `V`; a block of float32 is readable and writable at each of `targets`, at any
 /// alignment, and both slices hold a block.
 #[inline(always)]
-unsafe fn divide_block<V: Vector>(target: *mut f32, divisors: &[f64], inverses: &[f64]) {
+unsafe fn divide_steps<V: Vector>(targets: [*mut f32; STEPS], divisors: &[f64], inverses: &[f64]) {
+    let ahead = STEPS * (targets[STEPS - 1].addr() - targets[STEPS - 2].addr());
     for start in (0..BLOCK).step_by(LANES) {
         // SAFETY: by contract.
         unsafe {
-            let slot = target.add(start);
             let (divisor, inverse) =
                 (V::load(divisors.as_ptr().add(start)), V::load(inverses.as_ptr().add(start)));
-            V::widen(slot).quotient(divisor, inverse).narrow(slot);
+            for target in targets {
+                let slot = target.add(start);
+                if start % (2 * LANES) == 0 {
+                    V::prefetch(slot.cast::<u8>().wrapping_add(ahead));
+                }
+                V::widen(slot).quotient(divisor, inverse).narrow(slot);
+            }
         }
     }
 }
