@@ -8,6 +8,7 @@ Times are medians, ours and the peers' taken in turn, each until the device is i
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ import unitrow.torch as urt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+BATCH = 4096
 NOT_COMPILED = "ours, as it comes"
 NORM, DIV = "torch.linalg.vector_norm", "torch w.div_(vector_norm)"
 ADAM, COMPOSED = "torch Adam(fused=True), unconstrained", "fused Adam, projection, renorm in torch"
@@ -42,6 +44,13 @@ def div_(w: torch.Tensor) -> torch.Tensor:
 
 def project_(grad: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return grad.sub_(torch.einsum("ij,ij->i", grad, w)[:, None] * w)
+
+
+def composed(parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam([parameter], fused=True)
+    optimizer.register_step_pre_hook(lambda *_: (project_(parameter.grad, parameter.data), None)[1])
+    optimizer.register_step_post_hook(lambda *_: (div_(parameter.data), None)[1])
+    return optimizer
 
 
 def jobs(dtype: torch.dtype) -> Iterator[Job]:
@@ -96,12 +105,6 @@ def jobs(dtype: torch.dtype) -> Iterator[Job]:
         parameter.grad = grad.clone()
         return make(parameter).step
 
-    def composed(parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam([parameter], fused=True)
-        optimizer.register_step_pre_hook(lambda *_: (project_(parameter.grad, parameter.data), None)[1])
-        optimizer.register_step_post_hook(lambda *_: (div_(parameter.data), None)[1])
-        return optimizer
-
     yield job(
         "constrained Adam step",
         stepper(lambda parameter: urt.UnitNormAdam([parameter], fused=True, compiled=True)),
@@ -114,6 +117,41 @@ def jobs(dtype: torch.dtype) -> Iterator[Job]:
     )
 
 
+def training_jobs() -> Iterator[Job]:
+    """A whole step of a transcoder, the constraint included."""
+    torch.manual_seed(20)
+    x = torch.randn(BATCH, LENGTH, device="cuda")
+
+    def trainer(constrain: Callable[[torch.nn.Parameter], torch.optim.Optimizer]) -> Callable[[], object]:
+        config = urt.JumpReLUTranscoderConfig(d_in=LENGTH, d_out=LENGTH, d_sae=ROWS)
+        model = urt.JumpReLUTranscoder(config).cuda().train()
+        decoder = constrain(model.W_dec)
+        others = [parameter for name, parameter in model.named_parameters() if name != "W_dec"]
+        optimizers = [decoder, torch.optim.Adam(others, fused=True)]
+
+        def step() -> None:
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = (model(x) - x).square().mean()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+
+        return finished(step)
+
+    yield Job(
+        f"training step {LENGTH}x{ROWS}, batch {BATCH}, autocast",
+        trainer(lambda parameter: urt.UnitNormAdam([parameter], fused=True, compiled=True)),
+        {
+            NOT_COMPILED: trainer(lambda parameter: urt.UnitNormAdam([parameter])),
+            ADAM: trainer(lambda parameter: torch.optim.Adam([parameter], fused=True)),
+            COMPOSED: trainer(composed),
+        },
+        {},
+        0,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it runs")
@@ -122,12 +160,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no CUDA device: nothing to measure")
         return
-    lines = [
-        line
-        for dtype in (torch.float32, torch.bfloat16)
-        for job in jobs(dtype)
-        for line in lines_of(job, median_seconds(job, 3 if options.quick else 25))
-    ]
+    every = itertools.chain(jobs(torch.float32), jobs(torch.bfloat16), training_jobs())
+    lines = [line for job in every for line in lines_of(job, median_seconds(job, 3 if options.quick else 25))]
     print(torch.cuda.get_device_name())
     print_table(lines)
     if options.record:

@@ -146,7 +146,7 @@ def test_paths_agree_bit_for_bit(dtype):
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler for the CPU")
-@pytest.mark.parametrize(("dtype", "dim"), [(torch.float32, -1), (torch.bfloat16, 0)])
+@pytest.mark.parametrize(("dtype", "dim"), [(torch.float32, -1), (torch.float32, 0), (torch.bfloat16, 0)])
 def test_compiled_operations_give_the_same_bits(dtype, dim):
     # What a compiler may make of double roundings and of sums decides whether this holds.
     w = torch.randn(300, 200).mul(torch.logspace(-3, 3, 300)[:, None]).to(dtype)
@@ -159,7 +159,8 @@ def test_compiled_operations_give_the_same_bits(dtype, dim):
         with _force_torch():
             urt.unit_norm_(ours, dim, compiled=compiled)
             urt.remove_parallel_(ours_grad, w, dim, compiled=compiled)
-            assert versions < (ours._version, ours_grad._version)
+            assert versions[0] < ours._version
+            assert versions[1] < ours_grad._version
             results.append((ours, ours_grad))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=0, atol=0, equal_nan=True)
@@ -310,6 +311,15 @@ def test_unit_norm_of_float64_beyond_its_squares(dim):
         assert is_unit_to_rounding(found, dim).all()
         assert torch.equal(urt.unit_norm_(found.clone(), dim), found)
     torch.testing.assert_close(found, urt.unit_norm_(w.clone(), dim), rtol=2**-52, atol=0)
+
+
+@pytest.mark.parametrize("length", [384, 2304, 16384])
+def test_unit_norm_of_long_float64_rows_is_done_once(length):
+    # Running sums of rows this long were off by more than the bound allows for, and rows were divided again.
+    w = torch.randn(length, 500, dtype=torch.float64)
+    with _force_torch():
+        once = urt.unit_norm_(w, 0).clone()
+        assert torch.equal(urt.unit_norm_(w, 0), once)
 
 
 def test_remove_parallel_to_float64_rows_beyond_their_squares():

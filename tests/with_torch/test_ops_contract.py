@@ -159,12 +159,19 @@ def test_refusals(path):
     assert path
 
 
-def test_overlapping_memory_is_refused():
-    with pytest.raises(ArrayError, match="share memory"):
-        urt.unit_norm_(torch.randn(1, 4).expand(3, 4))
+@pytest.mark.parametrize("compiled", [False, True])
+def test_overlapping_memory_is_refused(path, compiled):
+    for overlapping in (torch.randn(1, 4).expand(3, 4), torch.randn(5).as_strided((3, 3), (1, 1))):
+        with pytest.raises(ArrayError, match="share memory"):
+            urt.unit_norm_(overlapping, compiled=compiled)
     buffer = torch.randn(4, 4)
     with pytest.raises(ArrayError, match="share"):
-        urt.remove_parallel_(buffer[:3], buffer[1:])
+        urt.remove_parallel_(buffer[:3], buffer[1:], compiled=compiled)
+    with pytest.raises(ArrayError, match="share"):
+        urt.remove_parallel_(buffer, buffer, compiled=compiled)
+    urt.remove_parallel_(buffer[:2], buffer[2:])
+    urt.unit_norm_(buffer.T[::2])
+    assert path
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR")
@@ -225,17 +232,33 @@ def test_cuda_agrees_with_the_cpu(dtype):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_compiled_for_cuda():
+@pytest.mark.parametrize("dim", [-1, 0])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compiled_for_cuda(compiled, dim):
     def step(w, grad):
-        urt.remove_parallel_(grad, w)
+        urt.remove_parallel_(grad, w, dim, compiled=compiled)
         w.sub_(grad, alpha=0.1)
-        return urt.unit_norm_(w)
+        return urt.unit_norm_(w, dim, compiled=compiled)
 
     w, grad = torch.randn(500, 60, device="cuda"), torch.randn(500, 60, device="cuda")
     expected = step(w.clone(), grad.clone())
     found = torch.compile(step, fullgraph=True)(w.clone(), grad.clone())
     torch.testing.assert_close(found, expected, rtol=0, atol=2**-24)
-    assert is_unit_to_rounding(found).all()
+    assert is_unit_to_rounding(found, dim).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dim", [-1, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_compiled_gives_what_the_operations_give_on_cuda(dtype, dim):
+    w = torch.randn(500, 600, device="cuda").mul(3).to(dtype)
+    grad = torch.randn(500, 600, device="cuda").to(dtype)
+    found, found_grad = w.clone(), grad.clone()
+    urt.unit_norm_(found, dim, compiled=True)
+    urt.remove_parallel_(found_grad, w, dim, compiled=True)
+    assert (found != urt.unit_norm_(w.clone(), dim)).sum() <= 1
+    assert (found_grad != urt.remove_parallel_(grad, w, dim)).sum() <= 1
 
 
 @pytest.mark.gpu

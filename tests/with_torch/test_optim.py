@@ -269,19 +269,65 @@ def test_refusals():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dim", [-1, 0])
-@pytest.mark.parametrize("options", [{}, {"fused": True}, {"compiled": True}])
-def test_cuda_follows_the_cpu(options, dim):
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("fused", [None, True])
+def test_cuda_follows_the_cpu(fused, compiled, dim):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from unitrow.torch import _reference
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
     here, there = pair(40, 36)
     there = nn.Parameter(there.detach().cuda())
-    optimizers = [urt.UnitNormAdam([w], lr=1e-2, dim=dim, **options) for w in (here, there)]
-    for _ in range(10):
+    options = {"lr": torch.tensor(1e-2), "dim": dim, "fused": fused, "compiled": compiled}
+    optimizers = [urt.UnitNormAdam([w], **options) for w in (here, there)]
+    for step in range(10):
+        if step == 5:
+            # As after a restart, from a state such as torch's own fused Adam leaves.
+            state = optimizers[1].state_dict()
+            state["param_groups"][0]["fused"] = True
+            optimizers[1] = urt.UnitNormAdam([there], **options)
+            optimizers[1].load_state_dict(state)
+            assert optimizers[1].state[there]["step"].is_cpu
         here.grad = torch.randn(40, 36)
         there.grad = here.grad.cuda()
-        for optimizer in optimizers:
-            optimizer.step()
+        uses = sum(_reference._compile.cache_info()[:2])
+        optimizers[0].step()
+        optimizers[1].step()
+        assert (sum(_reference._compile.cache_info()[:2]) > uses) == compiled
     torch.testing.assert_close(here, there.cpu(), rtol=1e-5, atol=1e-6)
     assert_unit(there.cpu(), dim)
     assert optimizers[1].state[there]["step"] == 10
+    if not compiled:  # such a mode would keep torch.compile from compiling
+        called = set()
+        with Calls():
+            optimizers[1].step()
+        assert ("_fused_adamw_" in called) == bool(fused)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fused_masters_on_cuda(dtype):
+    here, there = pair(40, 36, dtype=dtype)
+    there = nn.Parameter(there.detach().cuda())
+    options = {"lr": 1e-3, "master_weights": True, "fused": True, "compiled": True, "weight_decay": 0.1}
+    optimizers = [urt.UnitNormAdam([w], **options) for w in (here, there)]
+    for _ in range(5):
+        here.grad = torch.randn(40, 36).to(dtype)
+        there.grad = here.grad.cuda()
+        for optimizer in optimizers:
+            optimizer.step()
+    masters = [
+        optimizer.state[w]["master"].cpu() for optimizer, w in zip(optimizers, (here, there), strict=True)
+    ]
+    torch.testing.assert_close(*masters, rtol=1e-5, atol=1e-6)
+    assert_unit(masters[1])
+    assert torch.equal(masters[1].to(dtype), there.detach().cpu())
 
 
 @pytest.mark.gpu

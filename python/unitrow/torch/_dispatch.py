@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrow.errors import ArrayTypeError
+from unitrow.errors import ArrayError, ArrayTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +83,36 @@ def check(x: Tensor, what: str) -> None:
     if x.dtype not in FLOATING:
         msg = f"{what} has dtype {x.dtype}; norms are taken of floating-point tensors"
         raise ArrayTypeError(msg)
+
+
+def check_memory(x: Tensor, what: str, other: Tensor | None = None) -> None:
+    """Refuses to change in place what the kernels refuse: elements that share memory, or lie among `other`'s.
+
+    Raises:
+        ArrayError: as said.
+    """
+    if x.is_meta or x.numel() == 0 or torch.compiler.is_compiling():
+        return  # what has no memory shares none; torch.compile looks at its arguments itself
+    extent = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1 and stride < extent:
+            msg = (
+                f"{what} has elements that share memory (broadcast or overlapping view) and cannot be "
+                f"changed in place; copy it first"
+            )
+            raise ArrayError(msg)
+        extent += (size - 1) * stride
+    if other is not None:
+        (start, end), (other_start, other_end) = _span(x), _span(other)
+        if start < other_end and other_start < end:
+            msg = f"{what} shares memory with another argument; copy one of them"
+            raise ArrayError(msg)
+
+
+def _span(x: Tensor) -> tuple[int, int]:
+    """The addresses from the first element of `x` to the end of its last."""
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.data_ptr(), x.data_ptr() + elements * x.element_size()
 
 
 def local(x: Tensor, dim: int, what: str) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unitrow import _native
 from unitrow.errors import ArrayError
 from unitrow.torch import _reference
-from unitrow.torch._dispatch import check, is_compensated, local, norm_dtype, uses_rust
+from unitrow.torch._dispatch import check, check_memory, is_compensated, local, norm_dtype, uses_rust
 
 
 @torch.library.custom_op("unitrow::row_norms", mutates_args=())
@@ -60,6 +60,7 @@ def _unit_norm_(w: Tensor, dim: int, on_degenerate: str) -> None:
     if uses_rust(w):
         _native.normalize_rows_(w, dim, on_degenerate=on_degenerate)
     else:
+        check_memory(w, "w")
         _reference.unit_norm_(w, dim, on_degenerate, compensated=is_compensated(w))
 
 
@@ -76,6 +77,7 @@ def _remove_parallel_(grad: Tensor, rows: Tensor, dim: int) -> None:
     if uses_rust(grad, rows):
         _native.remove_parallel_(grad, rows, dim)
     else:
+        check_memory(grad, "grad", rows)
         _reference.remove_parallel_(grad, rows, dim, compensated=is_compensated(grad))
 
 
@@ -139,9 +141,10 @@ def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep", compile
         dim: The dimension that rows run along.
         on_degenerate: What to do about zero rows and rows with NaN or Inf: `"keep"` leaves them as they are,
             `"raise"` changes nothing and raises.
-        compiled: Have `torch.compile` make one kernel of the torch operations that do this on a GPU, with the
-            same result: several times as fast, from the second call on. For float32 and the 16-bit formats;
-            without effect elsewhere, on the CPU and on MPS.
+        compiled: Have `torch.compile` make one kernel or two of the torch operations that do this on a GPU:
+            several times as fast, from the second call on. Results are the same but for the last bit of
+            float64, which one rounding in 2^29 shows. For float32 and the 16-bit formats; without effect
+            elsewhere, on the CPU and on MPS.
 
     Returns:
         `w` itself.
@@ -160,6 +163,7 @@ def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep", compile
         shard = local(w, dim, "w")
         if compiled and not uses_rust(shard):
             _check_dim(shard, dim)
+            check_memory(shard, "w")
             _reference.unit_norm_(shard, dim, on_degenerate, compensated=is_compensated(shard), compiled=True)
         else:
             _unit_norm_(shard, dim, on_degenerate)
@@ -193,6 +197,7 @@ def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1, *, compiled: boo
         if compiled and not uses_rust(g, r):
             _check_pair(g, r)
             _check_dim(g, dim)
+            check_memory(g, "grad", r)
             _reference.remove_parallel_(g, r, dim, compensated=is_compensated(g), compiled=True)
         else:
             _remove_parallel_(g, r, dim)

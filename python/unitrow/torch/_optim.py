@@ -109,8 +109,9 @@ class UnitNormAdam(Optimizer):
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Loads the state of a `UnitNormAdam`, `torch.optim.Adam` or `torch.optim.AdamW`.
 
-        What those do not know (`dim`, `unit_norm`, `master_weights`, `compiled`) stays as it is here; what
-        they do know (`fused`, `maximize`, and whether weight decay is decoupled) is done as they do it.
+        What those do not know (`dim`, `unit_norm`, `master_weights`) stays as it is here; what they do know
+        (`maximize`, and whether weight decay is decoupled) is done as they do it. `fused` and `compiled` say
+        how a step is done, not what it does, and stay.
 
         Raises:
             ValueError: the state was made with amsgrad, which is not offered here.
@@ -118,10 +119,16 @@ class UnitNormAdam(Optimizer):
         if any(group.get("amsgrad") for group in state_dict["param_groups"]):
             msg = "the state dict was made with amsgrad=True, which UnitNormAdam does not do"
             raise ValueError(msg)
-        names = ("dim", "unit_norm", "master_weights", "compiled")
-        own = [{key: group[key] for key in names} for group in self.param_groups]
+        own = [
+            {key: group[key] for key in ("dim", "unit_norm", "master_weights")} for group in self.param_groups
+        ]
+        ways = [{key: group[key] for key in ("fused", "compiled")} for group in self.param_groups]
         super().load_state_dict(state_dict)
-        for group, saved, kept in zip(self.param_groups, state_dict["param_groups"], own, strict=True):
+        for state in self.state.values():
+            state["step"] = state["step"].cpu()  # torch's own fused Adam keeps it on the GPU
+        groups = zip(self.param_groups, state_dict["param_groups"], own, ways, strict=True)
+        for group, saved, kept, way in groups:
+            group.update(way)
             for key, value in kept.items():
                 group.setdefault(key, value)
             # Adams from before this key existed knew no other way.

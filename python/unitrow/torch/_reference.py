@@ -2,8 +2,7 @@
 
 Same contract as the kernels: norms accumulate in float64 and results are rounded once. On a device without
 float64 (MPS) every sum is carried as a pair of float32 numbers, which keeps norms within 2^-24 relative.
-Work goes through bounded pieces, so that the wide temporaries stay small beside the tensor; compiled, there
-are none.
+Work goes through bounded pieces, so that the wide temporaries stay small beside the tensor.
 """
 
 from __future__ import annotations
@@ -83,29 +82,30 @@ def unit_norm_(w: Tensor, dim: int, on_degenerate: str, *, compensated: bool, co
         if zero or nonfinite:
             msg = f"{zero} zero rows and {nonfinite} rows with NaN or Inf cannot be normalised"
             raise ArrayError(msg)
-    if compiled and not compensated and w.dtype in _COMPILED and w.numel():
-        _compiled(_normalize_)(_rows(w, dim))
-        return
-    for rows in _pieces(w, dim):
-        (_normalize_compensated_ if compensated else _normalize_)(rows)
+    compiled = compiled and not compensated and w.dtype in _COMPILED
+    normalize = _normalize_compensated_ if compensated else _normalize_
+    for rows in _pieces(w, dim, compiled=compiled):
+        (_compiled(normalize) if compiled else normalize)(rows)
 
 
 def remove_parallel_(
     grad: Tensor, rows: Tensor, dim: int, *, compensated: bool, compiled: bool = False
 ) -> None:
     """Subtracts from each row of `grad` its projection on the row of `rows`, where both are finite."""
-    if compiled and not compensated and {grad.dtype, rows.dtype} <= _COMPILED and grad.numel():
-        _compiled(_remove_parallel_)(_rows(grad, dim), _rows(rows, dim))
-        return
+    compiled = compiled and not compensated and {grad.dtype, rows.dtype} <= _COMPILED
     remove = _remove_parallel_compensated_ if compensated else _remove_parallel_
-    for g, r in zip(_pieces(grad, dim), _pieces(rows, dim), strict=True):
-        remove(g, r)
+    pieces = (_pieces(x, dim, compiled=compiled) for x in (grad, rows))
+    for g, r in zip(*pieces, strict=True):
+        (_compiled(remove) if compiled else remove)(g, r)
 
 
-@cache
 def _compiled(work: Callable[..., None]) -> Callable[..., None]:
     """One kernel or two of all the operations: none of the wide temporaries reaches memory."""
-    return torch.compile(work)
+    # Within a region that is being compiled it is so already.
+    return work if torch.compiler.is_compiling() else _compile(work)
+
+
+_compile = cache(torch.compile)
 
 
 def _normalize_(rows: Tensor) -> None:
@@ -135,8 +135,8 @@ def _remove_parallel_(grad: Tensor, rows: Tensor) -> None:
     wide = _single(grad)
     coefficient = wide.to(torch.float64, copy=True).mul_(along).sum(-1, keepdim=True) / square
     usable = (norms != 0) & norms.isfinite() & coefficient.isfinite()
-    if grad.dtype == torch.float32:
-        # Promoted inside the operation, as in `_normalize_`.
+    if grad.dtype == torch.float32 and not torch.compiler.is_compiling():
+        # Promoted inside the operation, as in `_normalize_`. What is compiled needs no such help.
         tangent = torch.addcmul(grad, along, coefficient, value=-1, out=torch.empty_like(grad))
     else:
         tangent = _rounded_once(torch.addcmul(wide, along, coefficient, value=-1), grad.dtype)
@@ -160,17 +160,19 @@ def _rows(x: Tensor, dim: int) -> Tensor:
     return x if x.ndim > 1 else x.unsqueeze(0)
 
 
-def _pieces(x: Tensor, dim: int) -> Iterator[Tensor]:
+def _pieces(x: Tensor, dim: int, *, compiled: bool) -> Iterator[Tensor]:
     """Views of `x` with `dim` last, of a bounded number of elements each."""
     x = _rows(x, dim)
+    # Bounded even so: after a few kinds of arguments torch.compile calls the operations one by one.
+    most = 4 * _PIECE if compiled else _PIECE
     if x.numel() == 0:
         return
-    if x.numel() <= _PIECE:
+    if x.numel() <= most:
         yield x
         return
-    for part in torch.split(x, max(1, _PIECE * len(x) // x.numel())):
-        if part.numel() > _PIECE and len(part) == 1 and part.ndim > _MATRIX:
-            yield from _pieces(part[0], -1)
+    for part in torch.split(x, max(1, most * len(x) // x.numel())):
+        if part.numel() > most and len(part) == 1 and part.ndim > _MATRIX:
+            yield from _pieces(part[0], -1, compiled=compiled)
         else:
             yield part
 
@@ -187,15 +189,28 @@ def _float64_norms(x: Tensor, dim: int) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=torch.float64)
         return norms
     scaled, peak, exponent = _scaled(x, dim)
-    norms = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)
+    norms = _tree_norms(scaled.movedim(dim, -1)).movedim(-1, dim)
     return torch.where(peak.isfinite(), torch.ldexp(norms, exponent), peak)
 
 
 def _float64_directions(x: Tensor) -> Tensor:
     """Each row by its norm, which itself may have few bits left where it is subnormal."""
     scaled, _, _ = _scaled(x, -1)
-    norms: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    return scaled / norms
+    return scaled / _tree_norms(scaled)
+
+
+def _tree_norms(x: Tensor) -> Tensor:
+    """Norms of float64 rows along the last dimension, summed in a tree.
+
+    A running sum is off by more than `_MEASURE_SLACK` in long rows, which would be divided again and again.
+    """
+    squares = x * x
+    while squares.shape[-1] > 1:
+        if squares.shape[-1] % 2:
+            squares = torch.nn.functional.pad(squares, (0, 1))
+        lower, upper = squares.chunk(2, -1)
+        squares = lower + upper
+    return squares.sqrt()
 
 
 def _scaled(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
