@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("kernels.py", "audit.py", "reading.py", "values.py", "training.py")
+BENCHES = ("kernels.py", "audit.py", "reading.py", "values.py", "training.py", "gpu.py")
 
 
 def main() -> int:
