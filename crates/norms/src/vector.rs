@@ -182,16 +182,17 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// The CPU has this instruction set; `target` is writable for 32 bytes.
     unsafe fn narrow(self, target: *mut f32);
 
-    /// Widens sixteen float16 to float32, at any alignment.
+    /// Widens sixteen float16 to float32, times `scale` if there is one, at any alignment.
     ///
     /// # Safety
     /// The CPU has this instruction set; `source` is readable for 32 bytes and `target` writable for 64.
     #[inline(always)]
-    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+    unsafe fn widen_f16(source: *const u8, target: *mut f32, scale: Option<f32>) {
         // SAFETY: 32 readable bytes by contract.
         let halves = unsafe { source.cast::<[u16; 2 * LANES]>().read_unaligned() };
+        let wide = halves.map(|half| f16_to_f32(half) * scale.unwrap_or(1.0));
         // SAFETY: 64 writable bytes by contract.
-        unsafe { target.cast::<[f32; 2 * LANES]>().write_unaligned(halves.map(f16_to_f32)) }
+        unsafe { target.cast::<[f32; 2 * LANES]>().write_unaligned(wide) }
     }
 
     /// Reads eight float16 at any alignment, as float64.

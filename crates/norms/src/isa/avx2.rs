@@ -143,12 +143,18 @@ unsafe impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+    unsafe fn widen_f16(source: *const u8, target: *mut f32, scale: Option<f32>) {
         // SAFETY: F16C, 32 readable and 64 writable bytes by contract. The conversion ignores the
         // denormals-are-zero mode.
         unsafe {
-            _mm256_storeu_ps(target, _mm256_cvtph_ps(_mm_loadu_si128(source.cast())));
-            _mm256_storeu_ps(target.add(8), _mm256_cvtph_ps(_mm_loadu_si128(source.add(16).cast())));
+            let mut lower = _mm256_cvtph_ps(_mm_loadu_si128(source.cast()));
+            let mut upper = _mm256_cvtph_ps(_mm_loadu_si128(source.add(16).cast()));
+            if let Some(scale) = scale {
+                let scale = _mm256_set1_ps(scale);
+                (lower, upper) = (_mm256_mul_ps(lower, scale), _mm256_mul_ps(upper, scale));
+            }
+            _mm256_storeu_ps(target, lower);
+            _mm256_storeu_ps(target.add(8), upper);
         }
     }
 

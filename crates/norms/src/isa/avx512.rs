@@ -3,9 +3,10 @@
 use std::arch::x86_64::{
     __m256, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_castsi256_ps,
     _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_slli_epi32,
-    _mm256_storeu_ps, _mm512_add_pd, _mm512_cvtpd_ps, _mm512_cvtph_ps, _mm512_cvtps_pd, _mm512_div_pd,
-    _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_set1_pd,
-    _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd,
+    _mm256_storeu_ps, _mm512_add_pd, _mm512_castps512_ps256, _mm512_cvtpd_ps, _mm512_cvtph_ps,
+    _mm512_cvtps_pd, _mm512_div_pd, _mm512_extractf32x8_ps, _mm512_fmadd_pd, _mm512_fmsub_pd,
+    _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_mul_ps, _mm512_set1_pd, _mm512_set1_ps,
+    _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_sub_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -140,10 +141,19 @@ unsafe impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn widen_f16(source: *const u8, target: *mut f32) {
+    unsafe fn widen_f16(source: *const u8, target: *mut f32, scale: Option<f32>) {
+        // Written in halves, as they are read to be widened further: a whole register that is read back in halves
+        // the compiler takes apart lane by lane.
         // SAFETY: AVX-512, 32 readable and 64 writable bytes by contract. The conversion ignores the
         // denormals-are-zero mode.
-        unsafe { _mm512_storeu_ps(target, _mm512_cvtph_ps(_mm256_loadu_si256(source.cast()))) }
+        unsafe {
+            let mut wide = _mm512_cvtph_ps(_mm256_loadu_si256(source.cast()));
+            if let Some(scale) = scale {
+                wide = _mm512_mul_ps(wide, _mm512_set1_ps(scale));
+            }
+            _mm256_storeu_ps(target, _mm512_castps512_ps256(wide));
+            _mm256_storeu_ps(target.add(8), _mm512_extractf32x8_ps::<1>(wide));
+        }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::Dtype;
 use crate::element::{Format, Specials};
 use crate::kernel::scan::Code;
-use crate::vector::{LANES, Single, Vector};
+use crate::vector::Vector;
 
 /// Elements that are widened and summed together: eight vectors.
 pub(crate) const BLOCK: usize = 64;
@@ -190,7 +190,7 @@ impl Element for F16 {
     unsafe fn widen_block<V: Vector>(source: *const u8, target: *mut f32) {
         for step in 0..BLOCK / 16 {
             // SAFETY: by contract.
-            unsafe { V::widen_f16(source.add(step * 32), target.add(step * 16)) }
+            unsafe { V::widen_f16(source.add(step * 32), target.add(step * 16), None) }
         }
     }
 }
@@ -297,19 +297,11 @@ unsafe fn widen_bytes<V: Vector>(source: *const u8, target: *mut f32, format: Fo
             *half = if is_nan(code) { HALF_NAN } else { *half };
         }
     }
-    let scale = f32::from_bits((127 + less(format)).cast_unsigned() << 23);
+    let scale =
+        (less(format) != 0 && !to_square).then(|| f32::from_bits((127 + less(format)).cast_unsigned() << 23));
     for step in 0..BLOCK / 16 {
         // SAFETY: by contract; `halves` holds a block.
-        unsafe {
-            let target = target.add(step * 16);
-            V::widen_f16(halves.as_ptr().add(step * 16).cast(), target);
-            if less(format) != 0 && !to_square {
-                let scale = V::Single::splat(scale);
-                for eight in [target, target.add(LANES)] {
-                    V::Single::load(eight).mul(scale).store(eight);
-                }
-            }
-        }
+        unsafe { V::widen_f16(halves.as_ptr().add(step * 16).cast(), target.add(step * 16), scale) }
     }
 }
 
