@@ -266,6 +266,19 @@ def test_refusals():
         sparse.step()
 
 
+def test_a_count_of_steps_that_is_a_number_goes_on():
+    # Adam of torch before 1.12 stored one, which a step would have counted up for itself alone.
+    w, _ = pair(6, 5)
+    optimizer = urt.UnitNormAdam([w])
+    w.grad = torch.randn(6, 5)
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0]["step"] = 1
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    assert optimizer.state[w]["step"] == 2
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dim", [-1, 0])

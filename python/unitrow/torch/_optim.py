@@ -125,7 +125,8 @@ class UnitNormAdam(Optimizer):
         ways = [{key: group[key] for key in ("fused", "compiled")} for group in self.param_groups]
         super().load_state_dict(state_dict)
         for state in self.state.values():
-            state["step"] = state["step"].cpu()  # torch's own fused Adam keeps it on the GPU
+            # A number in states of old, and on the GPU in those of torch's fused Adam.
+            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32, device="cpu")
         groups = zip(self.param_groups, state_dict["param_groups"], own, ways, strict=True)
         for group, saved, kept, way in groups:
             group.update(way)
