@@ -2,7 +2,6 @@
 
 use crate::dispatch::Isa;
 use crate::kernel::adam::Step;
-use crate::kernel::adam_row::finite_component;
 use crate::kernel::range::RowRange;
 use crate::kernel::stream::StepColumns;
 use crate::parallel::{part_of, run_parts};
@@ -62,11 +61,19 @@ pub struct AdamTensors<'a> {
     pub exp_avg_sq: RowsMut<'a>,
 }
 
+/// Where weight decay applies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Decay {
+    None,
+    Gradient,
+    Decoupled,
+}
+
 /// What a step computes once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coefficients {
     pub(crate) unit_norm: bool,
-    pub(crate) decoupled: bool,
+    pub(crate) decay: Decay,
     pub(crate) weight_is_small: bool,
     pub(crate) sign: f32,
     pub(crate) shrink: f32,
@@ -87,8 +94,13 @@ impl Adam {
         let step = self.step as f64;
         Coefficients {
             unit_norm: self.unit_norm,
-            // Without decay this way costs nothing and changes nothing.
-            decoupled: self.decoupled || self.weight_decay == 0.0,
+            decay: if self.weight_decay == 0.0 {
+                Decay::None
+            } else if self.decoupled {
+                Decay::Decoupled
+            } else {
+                Decay::Gradient
+            },
             weight_is_small: 1.0 - beta1 < 0.5,
             sign: if self.maximize { -1.0 } else { 1.0 },
             shrink: (1.0 - self.lr * self.weight_decay) as f32,
@@ -119,6 +131,16 @@ impl Adam {
             self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
         )?;
         parameter("step", self.step as f64, self.step > 0)
+    }
+}
+
+impl Coefficients {
+    /// What the gradient, in the direction of descent, gains for each unit of the parameter when it loses its
+    /// component along a row; nothing where float32 cannot hold it.
+    pub(crate) fn pull(&self, along: f64) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the step is float32 arithmetic")]
+        let along = along as f32;
+        if along.is_finite() { -self.sign * along } else { 0.0 }
     }
 }
 
@@ -190,9 +212,9 @@ fn step_columns(
     pool: Option<&Pool>,
 ) -> Result<Normalized, Error> {
     let count = params.count();
-    let along = if coefficients.unit_norm {
+    let pulls = if coefficients.unit_norm {
         let (along, _) = column_components(isa, grads, params.as_rows(), pool);
-        along.into_iter().map(finite_component).collect()
+        along.into_iter().map(|along| coefficients.pull(along)).collect()
     } else {
         vec![0.0; count]
     };
@@ -210,7 +232,7 @@ fn step_columns(
             grads,
             exp_avg,
             exp_avg_sq,
-            along: &along,
+            pulls: &pulls,
             coefficients,
         })
         .collect();

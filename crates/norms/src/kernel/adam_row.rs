@@ -68,17 +68,17 @@ impl<'a> Row<'a> {
         let row_bytes = size_of_val(self.param);
         // SAFETY: by contract; blocks of the row, then what is left of it. A prefetch may point anywhere.
         unsafe {
-            let along = V::Single::splat(if by.unit_norm { self.component::<V>() } else { 0.0 });
             let (row, by_lane) = (self.streams(), Splat::<V>::new(by));
             let rest = row.at(whole);
             if !by.unit_norm {
                 let ask = |part: *const f32| V::prefetch(part.cast::<u8>().wrapping_add(AHEAD_BYTES));
                 for at in (0..whole).step_by(BLOCK) {
-                    update_block::<V>(row.at(at), along, ask, &by_lane);
+                    update_block::<V>(row.at(at), None, ask, &by_lane);
                 }
-                update::<V>(rest, len - whole, |_| along, &by_lane);
+                update::<V>(rest, len - whole, |_| None, &by_lane);
                 return 0.0;
             }
+            let pull = Some(V::Single::splat(by.pull(self.component::<V>())));
             // The update keeps the divider busy, the sums before and after it the multipliers, and both would
             // wait for memory. So all that the next row needs is asked for here, evenly; asked for during the
             // sums it would come in their way.
@@ -86,10 +86,10 @@ impl<'a> Row<'a> {
             let mut sum = SquareSum::<V>::new();
             for at in (0..whole).step_by(BLOCK) {
                 let block = row.at(at);
-                update_block::<V>(block, along, ask, &by_lane);
-                sum.add_written(block.param);
+                update_block::<V>(block, pull, ask, &by_lane);
+                sum.add_block::<F32>(block.param.cast());
             }
-            update::<V>(rest, len - whole, |_| along, &by_lane);
+            update::<V>(rest, len - whole, |_| pull, &by_lane);
             sum.add_elements::<F32>(rest.param.cast(), len - whole);
             sum.norm().0
         }
@@ -106,16 +106,16 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// How much of the row there is in its gradient; none where the row has no direction.
+    /// How much of the row there is in its gradient; NaN where the row has no direction.
     ///
-    /// Products and the sums of eight of them are float32, as the projection is: about 10 U of the gradient's
-    /// length can be left along the row, and mostly far less than one is. Where they leave the range in which
-    /// float32 is that good, they are float64.
+    /// Sums of eight products are float32, as the projection is: about 5 U of the gradient's length can be left
+    /// along the row, and mostly far less than one is. Where they leave the range in which float32 is that good,
+    /// they are float64.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn component<V: Vector>(&self) -> f32 {
+    unsafe fn component<V: Vector>(&self) -> f64 {
         // SAFETY: by contract.
         let (product, square) = unsafe {
             let mut sums = [SquareSum::<V>::new(); 2];
@@ -135,7 +135,7 @@ impl<'a> Row<'a> {
                 _ => dots::<V>(self.grad, self.param),
             }
         };
-        finite_component(product / square)
+        product / square
     }
 }
 
@@ -155,8 +155,8 @@ unsafe fn add_block<V: Vector>(sums: &mut [SquareSum<V>; 2], grad: &[f32; BLOCK]
         for index in 0..BLOCK / LANES {
             let grad = V::Single::load(grad.as_ptr().add(index * LANES));
             let param = V::Single::load(param.as_ptr().add(index * LANES));
-            product[index % 2] = product[index % 2].add(grad.mul(param));
-            square[index % 2] = square[index % 2].add(param.mul(param));
+            product[index % 2] = grad.mul_add(param, product[index % 2]);
+            square[index % 2] = param.mul_add(param, square[index % 2]);
         }
         sums[0].add_chunk(V::from_single(product[0].add(product[1])));
         sums[1].add_chunk(V::from_single(square[0].add(square[1])));
@@ -223,11 +223,4 @@ unsafe fn scale_eight<V: Vector>(eight: &mut [f32; LANES], (high, low): (V::Sing
         let x = V::Single::load(eight.as_ptr());
         x.mul_add(high, x.mul(low)).store(eight.as_mut_ptr());
     }
-}
-
-/// A component that can be removed in float32, else none.
-pub(crate) fn finite_component(along: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the step is float32 arithmetic")]
-    let along = along as f32;
-    if along.is_finite() { along } else { 0.0 }
 }

@@ -396,14 +396,14 @@ unsafe fn load_any<V: Vector>(dtype: Dtype, part: &[u8]) -> [f64; BLOCK] {
     with_element!(dtype, E => unsafe { load_block::<V, E>(part) })
 }
 
-/// Adam on matrix rows, given for each column how much of it its gradient holds.
+/// Adam on matrix rows, given [`Coefficients::pull`] for each column.
 pub(crate) struct StepColumns<'a> {
     /// All with the reduced and the inner axis exchanged, f32.
     pub(crate) params: RowRange<'a>,
     pub(crate) grads: Rows<'a>,
     pub(crate) exp_avg: RowRange<'a>,
     pub(crate) exp_avg_sq: RowRange<'a>,
-    pub(crate) along: &'a [f32],
+    pub(crate) pulls: &'a [f32],
     pub(crate) coefficients: Coefficients,
 }
 
@@ -423,11 +423,11 @@ impl Kernel for StepColumns<'_> {
             exp_avg.load::<V>(index, 1);
             exp_avg_sq.load::<V>(index, 1);
             grads.load::<V>(first + index, 1);
-            let along = &self.along[(first + index) / len * inner..][..inner];
+            let pulls = &self.pulls[(first + index) / len * inner..][..inner];
             let state = (exp_avg.row(0), exp_avg_sq.row(0));
             // SAFETY: by contract; all have the same rows.
             unsafe {
-                update_columns::<V>(params.row(0), grads.row(0), state.0, state.1, along, &self.coefficients);
+                update_columns::<V>(params.row(0), grads.row(0), state.0, state.1, pulls, &self.coefficients);
             }
         }
         Normalized::default()

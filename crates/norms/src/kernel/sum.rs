@@ -96,7 +96,7 @@ impl<V: Vector> SquareSum<V> {
     pub(crate) unsafe fn add_elements<E: Element>(&mut self, source: *const u8, count: usize) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = count / BLOCK * BLOCK;
-        if size_of::<E::Summed>() == size_bytes {
+        if E::SUMMED_AS_STORED {
             // SAFETY: whole blocks within the elements.
             unsafe { self.add_wide::<E::Summed, true>(source.cast(), whole) }
         } else {
@@ -142,14 +142,16 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
-    /// Adds a block of float32 that was just written, so that nothing need be asked for.
+    /// Adds a block that need not be asked for ahead: one that was just written, or one of several streams.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `source`.
+    /// The CPU has the instruction set of `V`; a block is readable at `source`, in a format whose sums read it as it
+    /// is stored.
     #[inline(always)]
-    pub(crate) unsafe fn add_written(&mut self, source: *const f32) {
+    pub(crate) unsafe fn add_block<E: Element>(&mut self, source: *const u8) {
+        assert!(E::SUMMED_AS_STORED, "read as it is stored");
         // SAFETY: by contract.
-        unsafe { self.add_wide::<f32, false>(source, BLOCK) }
+        unsafe { self.add_wide::<E::Summed, false>(source.cast(), BLOCK) }
     }
 
     /// Adds `count` elements, a multiple of [`BLOCK`].

@@ -119,6 +119,8 @@ pub(crate) trait Element {
     type Wide: Wide;
     /// What sums read: the format itself where that is done in a few instructions, or else what it is widened to.
     type Summed: Wide;
+    /// Whether that is the format itself.
+    const SUMMED_AS_STORED: bool = size_of::<Self::Summed>() == Self::DTYPE.size_bytes();
     /// Its bits.
     type Code: Code;
     /// The exponent of the power of two by which [`Element::widen_to_square`] divides.

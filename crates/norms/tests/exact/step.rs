@@ -233,20 +233,29 @@ fn without_the_constraint_it_is_adam() {
 fn every_isa_layout_and_thread_count_steps_alike() {
     let mut stream = Stream(23);
     let shape = [150, 200, 1];
-    for (dtypes, with_master) in [
-        ([Dtype::F32, Dtype::F32], false),
-        ([Dtype::F32, Dtype::Bf16], false),
-        ([Dtype::Bf16, Dtype::Bf16], false),
-        ([Dtype::Bf16, Dtype::F32], true),
+    let usual = Adam { lr: 1e-2, ..Adam::default() };
+    let decoupled = Adam { weight_decay: 0.01, decoupled: true, ..usual };
+    let coupled = Adam { weight_decay: 0.01, maximize: true, betas: (0.4, 0.999), ..usual };
+    for (dtypes, with_master, options) in [
+        ([Dtype::F32, Dtype::F32], false, usual),
+        ([Dtype::F32, Dtype::F32], false, decoupled),
+        ([Dtype::F32, Dtype::F32], false, coupled),
+        ([Dtype::F32, Dtype::F32], false, Adam { unit_norm: false, ..coupled }),
+        ([Dtype::F32, Dtype::Bf16], false, decoupled),
+        ([Dtype::Bf16, Dtype::Bf16], false, decoupled),
+        ([Dtype::Bf16, Dtype::F32], true, decoupled),
     ] {
-        let start = State::new(&mut stream, shape[0] * shape[1], dtypes, with_master);
-        let options = Adam { lr: 1e-2, weight_decay: 0.01, decoupled: true, ..Adam::default() };
+        let mut start = State::new(&mut stream, shape[0] * shape[1], dtypes, with_master);
+        // Two rows without a direction.
+        for row in start.params.chunks_exact_mut(shape[1] * dtypes[0].size_bytes()).step_by(100) {
+            row.fill(0);
+        }
         let mut reference = start.clone();
         reference.step(Isa::all_available()[0], shape, &options, None);
         for isa in Isa::all_available() {
             let mut state = start.clone();
             state.step(isa, shape, &options, None);
-            assert!(state == reference, "{isa} {dtypes:?}");
+            assert!(state == reference, "{isa} {dtypes:?} {options:?}");
         }
         for threads in 2..=3 {
             let mut state = start.clone();
@@ -276,6 +285,20 @@ fn every_isa_layout_and_thread_count_steps_alike() {
             let ulp = (1.0 - f64::from(dtypes[0].precision_bits())).exp2() * expected.abs().max(1e-3);
             assert!((found - expected).abs() <= 2.0 * ulp, "strided {dtypes:?}: {found} {expected}");
         }
+    }
+}
+
+#[test]
+fn without_the_constraint_rows_may_end_anywhere() {
+    let start = State::new(&mut Stream(26), 6 * 70, [Dtype::F32; 2], false);
+    let options = Adam { lr: 1e-2, weight_decay: 0.1, unit_norm: false, ..Adam::default() };
+    for isa in Isa::all_available() {
+        let [whole, short, single] = [[6, 70, 1], [60, 7, 1], [420, 1, 1]].map(|shape| {
+            let mut state = start.clone();
+            state.step(isa, shape, &options, None);
+            state
+        });
+        assert!(whole == short && whole == single, "{isa}: blocks of a row, its rest and its last elements");
     }
 }
 
