@@ -4,8 +4,11 @@
 //! [`crate::kernel::scan`], a block at a time while it is in registers: the float64 sum waits for conversions, the
 //! float32 one for each of its additions, and the look at the codes for neither.
 
+use std::array::from_fn;
+
 use crate::dispatch::Kernel;
 use crate::kernel::float32::finish_lanes;
+use crate::kernel::last_axis::STREAMS;
 use crate::kernel::scan::{Seen, settle};
 use crate::kernel::sum::{SquareSum, chunk, prefetch};
 use crate::kernel::widen::{BLOCK, F32};
@@ -25,61 +28,110 @@ impl Kernel for Figured<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) -> Counts {
         let mut counts = Counts::EMPTY;
-        let layout = self.rows.layout;
-        let row_bytes = layout.shape[1] * size_of::<f32>();
-        for (index, (norm, figure)) in self.norms.iter_mut().zip(self.figures).enumerate() {
-            // The view was checked to lie within the buffer.
-            let row = &self.rows.bytes[layout.start(index) * size_of::<f32>()..][..row_bytes];
+        // However few bytes these are: rows of which all this is asked come from a file, not from a cache.
+        let part = self.norms.len() / STREAMS;
+        for index in 0..part {
+            let rows = from_fn(|stream| self.rows.row(stream * part + index));
             // SAFETY: by contract.
-            (*norm, *figure) = unsafe { row_figures::<V>(row, &mut counts) };
+            let found = unsafe { rows_figures::<V, STREAMS>(rows, &mut counts) };
+            for (stream, (norm, figure)) in found.into_iter().enumerate() {
+                (self.norms[stream * part + index], self.figures[stream * part + index]) = (norm, figure);
+            }
+        }
+        for index in part * STREAMS..self.norms.len() {
+            // SAFETY: by contract.
+            let [found] = unsafe { rows_figures::<V, 1>([self.rows.row(index)], &mut counts) };
+            (self.norms[index], self.figures[index]) = found;
         }
         counts
     }
 }
 
-/// The norm of a row and torch's figure for it.
+/// What is known of a row so far.
+#[derive(Clone, Copy)]
+struct Sums<V> {
+    squares: SquareSum<V>,
+    single: [f32; LANES],
+    seen: Seen<u32, LANES>,
+}
+
+/// The norms of rows of one length and torch's figures for them, a block of each in turn.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn row_figures<V: Vector>(row: &[u8], counts: &mut Counts) -> (f64, f64) {
-    let (blocks, rest) = row.as_chunks::<{ BLOCK * size_of::<f32>() }>();
-    let (mut single, mut seen) = ([0.0; LANES], Seen::<u32, LANES>::NOTHING);
-    // SAFETY: by contract; each block is readable, and all elements before the rest are whole blocks.
-    let norm = unsafe {
-        let mut sum = SquareSum::<V>::new();
-        for block in blocks {
-            prefetch::<V>(block.as_ptr(), BLOCK * size_of::<f32>());
-            #[expect(clippy::cast_ptr_alignment, reason = "only loads for any alignment see it")]
-            let first = block.as_ptr().cast::<f32>();
-            sum.add_chunk(chunk::<V, f32>(|index| first.wrapping_add(index * LANES)));
-            for group in 0..BLOCK / LANES {
-                let codes = first.cast::<[u32; LANES]>().add(group).read_unaligned();
-                add_squares(&mut single, codes);
-                seen.look(codes, i32::MAX.cast_unsigned());
+unsafe fn rows_figures<V: Vector, const N: usize>(rows: [&[u8]; N], counts: &mut Counts) -> [(f64, f64); N] {
+    const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
+    let len_bytes = rows[0].len();
+    assert!(rows.iter().all(|row| row.len() == len_bytes), "rows of one length");
+    let (starts, whole) = (rows.map(<[u8]>::as_ptr), len_bytes / BLOCK_BYTES * BLOCK_BYTES);
+    // SAFETY: by contract.
+    let squares = unsafe { SquareSum::<V>::new() };
+    let mut sums = [Sums { squares, single: [0.0; LANES], seen: Seen::NOTHING }; N];
+    for start in (0..whole).step_by(BLOCK_BYTES) {
+        for stream in 0..N {
+            // SAFETY: by contract; a block of the row.
+            unsafe {
+                let block = starts[stream].add(start);
+                if N == 1 {
+                    prefetch::<V>(block, BLOCK_BYTES);
+                }
+                sums[stream].add_block(block.cast());
             }
         }
-        sum.add_elements::<F32>(rest.as_ptr(), rest.len() / size_of::<f32>());
-        sum.norm().0
-    };
-    let (groups, rest) = rest.as_chunks::<{ LANES * size_of::<f32>() }>();
-    for group in groups {
-        let codes = std::array::from_fn(|lane| code(group, lane));
-        add_squares(&mut single, codes);
-        seen.look(codes, i32::MAX.cast_unsigned());
     }
-    let count = rest.len() / size_of::<f32>();
-    let mut left = [0.0; LANES];
-    for (lane, left) in left.iter_mut().enumerate().take(count) {
-        *left = f32::from_bits(code(rest, lane));
-        seen.look([code(rest, lane); LANES], i32::MAX.cast_unsigned());
+    from_fn(|stream| {
+        // SAFETY: by contract; all elements before the rest are whole blocks.
+        unsafe { sums[stream].finish(&rows[stream][whole..], rows[stream], counts) }
+    })
+}
+
+impl<V: Vector> Sums<V> {
+    /// # Safety
+    /// The CPU has the instruction set of `V`; a block is readable at `first`, at any alignment.
+    #[inline(always)]
+    unsafe fn add_block(&mut self, first: *const f32) {
+        // SAFETY: by contract.
+        unsafe {
+            self.squares.add_chunk(chunk::<V, f32>(|index| first.wrapping_add(index * LANES)));
+            for group in 0..BLOCK / LANES {
+                let codes = first.cast::<[u32; LANES]>().add(group).read_unaligned();
+                add_squares(&mut self.single, codes);
+                self.seen.look(codes, i32::MAX.cast_unsigned());
+            }
+        }
     }
-    let figure = finish_lanes(single, &left[..count], 4, f32::mul_add).sqrt();
-    if !row.is_empty() {
-        // SAFETY: the row's elements are readable.
-        unsafe { settle::<F32>(seen.fold(), row.as_ptr(), row.len() / size_of::<f32>(), counts) };
+
+    /// Adds the rest of a row, and gives its norm and torch's figure.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn finish(&mut self, rest: &[u8], row: &[u8], counts: &mut Counts) -> (f64, f64) {
+        // SAFETY: by contract.
+        let norm = unsafe {
+            self.squares.add_elements::<F32>(rest.as_ptr(), rest.len() / size_of::<f32>());
+            self.squares.norm().0
+        };
+        let (groups, rest) = rest.as_chunks::<{ LANES * size_of::<f32>() }>();
+        for group in groups {
+            let codes = from_fn(|lane| code(group, lane));
+            add_squares(&mut self.single, codes);
+            self.seen.look(codes, i32::MAX.cast_unsigned());
+        }
+        let count = rest.len() / size_of::<f32>();
+        let mut left = [0.0; LANES];
+        for (lane, left) in left.iter_mut().enumerate().take(count) {
+            *left = f32::from_bits(code(rest, lane));
+            self.seen.look([code(rest, lane); LANES], i32::MAX.cast_unsigned());
+        }
+        let figure = finish_lanes(self.single, &left[..count], 4, f32::mul_add).sqrt();
+        if !row.is_empty() {
+            // SAFETY: the row's elements are readable.
+            unsafe { settle::<F32>(self.seen.fold(), row.as_ptr(), row.len() / size_of::<f32>(), counts) };
+        }
+        (norm, f64::from(figure))
     }
-    (norm, f64::from(figure))
 }
 
 /// One step of eight running sums: the product is rounded, then the sum.

@@ -45,7 +45,7 @@ fn check(bytes: &[u8], dtype: Dtype, [outer, len, inner]: [usize; 3]) -> Vec<f64
     norms
 }
 
-/// Lengths around every boundary: vector (8), block (64), segment (2048), tile (1024).
+/// Lengths around every boundary: vector (8), block (64), segment (2048).
 fn lengths() -> impl Iterator<Item = usize> {
     let around = |at: usize| at - 2..at + 3;
     (0..=70).chain([128, 192, 1024, 2048, 2304, 4096].into_iter().flat_map(around))
@@ -85,9 +85,18 @@ fn every_length_and_alignment() {
 fn columns_have_the_bits_of_rows() {
     let mut stream = Stream(2);
     for dtype in Dtype::ALL {
-        for (len, inner) in
-            [(1, 2), (3, 5), (8, 64), (9, 65), (63, 7), (64, 130), (65, 9), (130, 1030), (71, 2050), (200, 3)]
-        {
+        for (len, inner) in [
+            (1, 2),
+            (3, 5),
+            (8, 64),
+            (9, 65),
+            (63, 7),
+            (64, 130),
+            (65, 9),
+            (130, 1030),
+            (71, 2050),
+            (9, 8250),
+        ] {
             let values: Vec<_> = (0..2 * len * inner).map(|_| stream.normal()).collect();
             let bytes = encode(&values, dtype);
             let found = check(&bytes, dtype, [2, len, inner]);
@@ -218,8 +227,58 @@ fn threads_do_not_change_a_bit() {
                 let pool = Pool::new(threads).unwrap();
                 let mut norms = vec![0.0; rows.count()];
                 let found = row_norms_counted_with(Isa::detect(), rows, &mut norms, Some(&pool)).unwrap();
-                assert!(norms == alone, "{dtype} {shape:?} {threads}");
+                assert!(norms == alone, "{dtype} {shape:?} {threads} counted");
                 assert!(same_counts(found, expected));
+                norms.fill(0.0);
+                row_norms(rows, &mut norms, Some(&pool)).unwrap();
+                assert!(norms == alone, "{dtype} {shape:?} {threads}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_summed_in_turn_have_the_bits_of_rows_alone() {
+    let mut stream = Stream(6);
+    for (dtype, len) in [
+        (Dtype::F64, 1027),
+        (Dtype::F32, 1027),
+        (Dtype::F32, 3),
+        (Dtype::F16, 1027),
+        (Dtype::Bf16, 1027),
+        (Dtype::F8E4M3, 1027),
+    ] {
+        let row_bytes = len * dtype.size_bytes();
+        // From 8 MiB on; three rows more than whole parts.
+        let count = (8 << 20) / row_bytes / 4 * 4 + 7;
+        let some: Vec<_> = (0..97 * len).map(|_| stream.normal()).collect();
+        let mut bytes = encode(&some, dtype).repeat(count / 97 + 1);
+        bytes.truncate(count * row_bytes);
+        for (index, value) in [f64::NAN, f64::INFINITY, 0.0, 1e300, 1e-300].into_iter().enumerate() {
+            for start in [0, count / 4, count / 2, count - 5] {
+                let at = (start + index) * row_bytes;
+                bytes[at..at + row_bytes].copy_from_slice(&encode(&vec![value; len], dtype));
+            }
+        }
+        for isa in Isa::all_available() {
+            // Next to each other, without their last element, and overlapping: each starts within the one before.
+            for (shape, outer) in
+                [([count, len, 1], len), ([count, len - 1, 1], len), ([2 * count - 2, len, 1], len / 2)]
+            {
+                let rows = Rows::strided(&bytes, dtype, shape, [outer, 1, 1]).unwrap();
+                let mut together = vec![0.0; rows.count()];
+                row_norms_with(isa, rows, &mut together, None).unwrap();
+                for (index, norm) in together.into_iter().enumerate() {
+                    let start = index * outer * dtype.size_bytes();
+                    let row = &bytes[start..start + shape[1] * dtype.size_bytes()];
+                    let row = Rows::contiguous(row, dtype, 1, shape[1], 1).unwrap();
+                    let mut alone = [0.0];
+                    row_norms_with(isa, row, &mut alone, None).unwrap();
+                    assert!(
+                        alone[0].to_bits() == norm.to_bits(),
+                        "{isa} {dtype} {shape:?}: {alone:?} {norm}"
+                    );
+                }
             }
         }
     }
