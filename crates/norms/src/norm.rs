@@ -7,6 +7,7 @@ use crate::float32::torch_figure_with;
 use crate::kernel::columns::{Columns, TILE};
 use crate::kernel::figured::Figured;
 use crate::kernel::last_axis::LastAxis;
+use crate::kernel::widen::BLOCK;
 use crate::{Counts, Dtype, Error, Pool, Rows};
 
 /// Bytes below which a second thread costs more than it saves where rows are written.
@@ -119,7 +120,9 @@ fn over_rows(
         Some(pool) => {
             let mut part = (PART_BYTES / row_bytes.max(1)).max(1);
             if rows.layout.is_columns() {
-                part = part.max(norms.len().div_ceil(pool.threads()).min(TILE));
+                // As wide as possible, but enough of them for threads that are not equally fast.
+                let wide = norms.len().div_ceil(2 * pool.threads()).min(TILE);
+                part = part.max(wide).next_multiple_of(BLOCK);
             }
             pool.install(|| {
                 norms

@@ -14,8 +14,9 @@ use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
-/// Columns whose sums are kept together: those of one lane stay in the first-level cache.
-pub(crate) const TILE: usize = 1024;
+/// Columns whose sums are kept together. Those of one lane take 128 KiB of the second-level cache; as few as the
+/// first-level cache holds would have prefetchers start again after each page, which takes a third longer.
+pub(crate) const TILE: usize = 8192;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
 pub(crate) struct Columns<'a> {
@@ -35,10 +36,25 @@ impl Kernel for Columns<'_> {
     }
 }
 
-/// The sums of one tile: for each lane, the values of all columns and then their lost parts.
-struct State(Vec<f64>);
+/// The sums of one tile.
+struct State {
+    /// Columns for which there is room, whole blocks of them.
+    width: usize,
+    /// For each lane, the values of all columns and then their lost parts.
+    sums: Vec<f64>,
+}
 
 impl State {
+    fn new(columns: usize) -> Self {
+        let width = columns.next_multiple_of(BLOCK);
+        Self { width, sums: vec![0.0; 2 * LANES * width] }
+    }
+
+    /// The values of one lane, and the lost parts.
+    fn lane(&mut self, lane: usize) -> (&mut [f64], &mut [f64]) {
+        self.sums[2 * lane * self.width..][..2 * self.width].split_at_mut(self.width)
+    }
+
     /// Norms and sums of eight adjacent columns.
     ///
     /// # Safety
@@ -50,8 +66,8 @@ impl State {
             let zero = V::splat(0.0);
             let (mut high, mut low) = ([zero; LANES], [zero; LANES]);
             for lane in 0..LANES {
-                high[lane] = V::load(self.0[2 * lane * TILE + column..][..LANES].as_ptr());
-                low[lane] = V::load(self.0[(2 * lane + 1) * TILE + column..][..LANES].as_ptr());
+                high[lane] = V::load(self.sums[2 * lane * self.width + column..][..LANES].as_ptr());
+                low[lane] = V::load(self.sums[(2 * lane + 1) * self.width + column..][..LANES].as_ptr());
             }
             norms(high, low)
         }
@@ -65,7 +81,7 @@ impl Columns<'_> {
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let layout = self.rows.layout;
         let [_, len, inner] = layout.shape;
-        let mut state = State(vec![0.0; 2 * LANES * TILE]);
+        let mut state = State::new(TILE.min(inner).min(self.norms.len()));
         let mut gathered = Vec::new();
         let mut done = 0;
         while done < self.norms.len() {
@@ -78,7 +94,7 @@ impl Columns<'_> {
                 len,
                 stride: layout.strides[1],
             };
-            state.0.fill(0.0);
+            state.sums.fill(0.0);
             // SAFETY: by contract.
             unsafe { tile.sum::<V, E>(&mut state, self.counts.as_deref_mut()) };
             for column in (0..width).step_by(LANES) {
@@ -116,7 +132,7 @@ impl Tile<'_> {
     /// The CPU has the instruction set of `V`; the bytes are elements of `E`.
     #[inline(always)]
     unsafe fn sum<V: Vector, E: Element>(&self, state: &mut State, mut counts: Option<&mut Counts>) {
-        // Lane by lane: the sums of one lane stay in the first-level cache.
+        // Lane by lane: the sums of one lane stay in the cache.
         for lane in 0..LANES {
             for first in (lane..self.len).step_by(BLOCK) {
                 let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(first + index * LANES));
@@ -158,7 +174,7 @@ impl Tile<'_> {
     ) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = matrix_rows.iter().all(|matrix_row| !matrix_row.is_empty());
-        let (high, low) = state.0[2 * lane * TILE..][..2 * TILE].split_at_mut(TILE);
+        let (high, low) = state.lane(lane);
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
         for column in (0..self.width).step_by(BLOCK) {
             let columns = BLOCK.min(self.width - column);
