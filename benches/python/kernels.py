@@ -3,7 +3,7 @@
     python benches/python/kernels.py [--quick] [--only TEXT] [--record FILE.json]
 
 Times are medians; ours and the peers' are taken in turn, so that a noisy neighbour disturbs all alike. One
-thread each, unless a row says otherwise.
+thread each, unless a row says otherwise: two have processes of their own, of which the fastest counts.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def small_jobs() -> list[Job]:
 def plain_read(len_bytes: int) -> Callable[[], object]:
     """Reads as many bytes with the C library's search for one that is not there.
 
-    A tensor, since where huge pages are on request numpy asks for them and torch does not: rows in small pages
-    are to be compared with a read of small pages.
+    A tensor, since where huge pages are on request numpy asks for them and torch does not: rows in small
+    pages are to be compared with a read of small pages.
     """
     buffer = torch.full((len_bytes,), 1, dtype=torch.uint8)
     memchr = ctypes.CDLL(None).memchr
@@ -262,8 +262,8 @@ def lines_of(job: Job, seconds: dict[str, float]) -> list[dict[str, object]]:
 def thread_lines(*, quick: bool) -> list[dict[str, object]]:
     """Two threads against one, each in a process of its own, since the pool is made once.
 
-    The fastest of some processes each: a core that shares its units with somebody else's thread is slower by half,
-    whichever process that happens to.
+    The fastest of some processes each: a core that shares its units with somebody else's thread is slower by
+    half, whichever process that happens to.
     """
     lines = []
     probes: dict[int, list[dict[str, float]]] = {1: [], 2: []}
