@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
 
 import torch.distributed as dist
 
 from unitrow.training import ActivationShards, Trainer, TrainerConfig
+
+
+def check_that_gloo_is_gone():
+    # One of its threads that still holds a tensor aborts an interpreter that is ending
+    # (pytorch/pytorch#179291).
+    names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    if any("gloo" in name for name in names):
+        sys.stderr.write(f"threads at exit: {sorted(names)}\n")
+        sys.stderr.flush()
+        os._exit(1)  # an exception would not change how the process ends
 
 
 def main(shards, run_dir, config):
@@ -24,8 +36,8 @@ def main(shards, run_dir, config):
         figures = trainer.evaluate(ActivationShards(shards))
         assert 0 < figures["fvu"] < 2
         trainer.export().save_model(Path(run_dir) / "model")
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
+    atexit.register(check_that_gloo_is_gone)  # the last to run
     main(*sys.argv[1:])

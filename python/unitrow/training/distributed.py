@@ -5,6 +5,8 @@ All of it does nothing in a single process.
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +35,20 @@ def join(device: torch.device) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what NCCL and everything else that names no GPU then uses
     if begins:
+        # Its default arguments keep the group that there is when it is first imported, which torch's
+        # optimizers do: then the group would outlive `_leave`.
+        importlib.import_module("torch.distributed.nn")
         on_gpu = device.type == "cuda"
         dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        atexit.register(_leave)
     return device
+
+
+def _leave() -> None:
+    # A thread of gloo that still holds a tensor aborts an interpreter that is ending
+    # (pytorch/pytorch#179291), and torchrun then takes a run for failed that is done.
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def own_device(device: torch.device) -> torch.device:
