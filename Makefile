@@ -88,7 +88,8 @@ bench-train: $(VENV)/.torch ## The same and sparsify's, seed by seed: the table 
 	$(BIN)/python benches/python/transcoders.py
 
 .PHONY: bench
-bench: $(VENV)/.torch ## Speed against peers, in the same run
+bench: $(VENV)/.torch ## Speed against peers, in the same run, and what memory allows
+	cargo bench --package unitrow-norms --bench memory
 	$(BIN)/python benches/python/run.py
 
 SOAK_SECONDS ?= 300
