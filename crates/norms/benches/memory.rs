@@ -2,8 +2,6 @@
 //!
 //! `cargo bench -p unitrow-norms --bench memory`; one thread, 151 MB a stream.
 
-use std::array::from_fn;
-
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 
@@ -11,36 +9,50 @@ fn main() {
     divan::main();
 }
 
-const ROWS: usize = 16384;
-const LENGTH: usize = 2304;
+/// A cache line.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Line([f32; 16]);
 
-/// Elements of a cache line.
-const LINE: usize = 16;
+/// Lines of a matrix row of 16384.
+const ROW: usize = 1024;
+/// Rows of the matrix.
+const ROWS: usize = 2304;
+const LINES: usize = ROWS * ROW;
 
-fn stream() -> Vec<f32> {
-    vec![1.0; ROWS * LENGTH]
+/// By so many lines places and streams are moved against each other, or all would begin in one set of the first-level
+/// cache.
+const APART: usize = 9;
+
+/// A stream, which is to be read or written from the line on that stands in its second half.
+fn stream(number: usize) -> (Vec<Line>, usize) {
+    let first = number * APART;
+    (vec![Line([1.0; 16]); first + LINES], first)
 }
 
 fn size(streams: usize) -> BytesCount {
-    BytesCount::new(streams * ROWS * LENGTH * size_of::<f32>())
+    BytesCount::new(streams * LINES * size_of::<Line>())
+}
+
+/// Lines of each of `places` parts.
+fn part(places: usize) -> usize {
+    if places == 1 { LINES } else { LINES / places - APART }
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "called in loops of one line")]
-fn add(sums: &mut [u32; LINE], line: &[f32; LINE]) {
-    for (sum, value) in sums.iter_mut().zip(line) {
+fn add(sums: &mut [u32; 16], line: &Line) {
+    for (sum, value) in sums.iter_mut().zip(line.0) {
         *sum = sum.wrapping_add(value.to_bits());
     }
 }
 
-/// Reads a line in turn from each of `PLACES` equal parts: norms along the last axis, from one place or four.
+/// Reads a line in turn from each of `PLACES` parts: norms along the last axis, from one place or four.
 #[divan::bench(consts = [1, 2, 4, 8])]
 fn read<const PLACES: usize>(bencher: Bencher) {
-    let values = stream();
+    let (lines, _) = stream(0);
     bencher.counter(size(1)).bench(|| {
-        let lines = black_box(&values).as_chunks::<LINE>().0;
-        let part = lines.len() / PLACES;
-        let mut sums = [0; LINE];
+        let (lines, part, mut sums) = (black_box(&lines), part(PLACES), [0; 16]);
         for index in 0..part {
             for place in 0..PLACES {
                 add(&mut sums, &lines[place * part + index]);
@@ -51,16 +63,15 @@ fn read<const PLACES: usize>(bencher: Bencher) {
 }
 
 /// Reads `AT_A_TIME` rows of a 2304 x 16384 matrix a line in turn: norms along a strided axis.
-#[divan::bench(consts = [1, 4, 8])]
+#[divan::bench(consts = [1, 4, 8, 16])]
 fn read_rows<const AT_A_TIME: usize>(bencher: Bencher) {
-    let values = stream();
+    let (lines, _) = stream(0);
     bencher.counter(size(1)).bench(|| {
-        let lines = black_box(&values).as_chunks::<LINE>().0;
-        let mut sums = [0; LINE];
-        for rows in lines.chunks_exact(AT_A_TIME * ROWS / LINE) {
-            for index in 0..ROWS / LINE {
+        let (lines, mut sums) = (black_box(&lines), [0; 16]);
+        for rows in lines.chunks_exact(AT_A_TIME * ROW) {
+            for index in 0..ROW {
                 for row in 0..AT_A_TIME {
-                    add(&mut sums, &rows[row * ROWS / LINE + index]);
+                    add(&mut sums, &rows[row * ROW + index]);
                 }
             }
         }
@@ -71,15 +82,13 @@ fn read_rows<const AT_A_TIME: usize>(bencher: Bencher) {
 /// Multiplies in place by a constant, from `PLACES` places in turn: renormalisation without norms.
 #[divan::bench(consts = [1, 4])]
 fn scale<const PLACES: usize>(bencher: Bencher) {
-    let mut values = stream();
+    let (mut lines, _) = stream(0);
     bencher.counter(size(2)).bench_local(|| {
-        let lines = black_box(&mut values).as_chunks_mut::<LINE>().0;
-        let part = lines.len() / PLACES;
+        let (lines, part) = (black_box(&mut lines), part(PLACES));
         for index in 0..part {
             for place in 0..PLACES {
-                for value in &mut lines[place * part + index] {
-                    *value *= 0.999;
-                }
+                let line = &mut lines[place * part + index];
+                line.0 = line.0.map(|value| value * 0.999);
             }
         }
     });
@@ -89,19 +98,23 @@ fn scale<const PLACES: usize>(bencher: Bencher) {
 /// and quotients.
 #[divan::bench(consts = [1, 2, 4])]
 fn read_four_write_three<const PLACES: usize>(bencher: Bencher) {
-    let (grads, mut params, mut averages, mut squares) = (stream(), stream(), stream(), stream());
+    let [(grads, g), (mut params, p), (mut averages, a), (mut squares, s)] = [0, 1, 2, 3].map(stream);
     bencher.counter(size(7)).bench_local(|| {
-        let grads = black_box(&grads).as_chunks::<LINE>().0;
-        let params = black_box(&mut params).as_chunks_mut::<LINE>().0;
-        let averages = black_box(&mut averages).as_chunks_mut::<LINE>().0;
-        let squares = black_box(&mut squares).as_chunks_mut::<LINE>().0;
-        let part = grads.len() / PLACES;
+        let grads = &black_box(&grads)[g..][..LINES];
+        let params = &mut black_box(&mut params)[p..][..LINES];
+        let averages = &mut black_box(&mut averages)[a..][..LINES];
+        let squares = &mut black_box(&mut squares)[s..][..LINES];
+        let part = part(PLACES);
         for index in 0..part {
             for line in (0..PLACES).map(|place| place * part + index) {
-                averages[line] = averages[line].map(|value| value * 0.9);
-                squares[line] = squares[line].map(|value| value * 0.999);
-                let (param, grad) = (params[line], grads[line]);
-                params[line] = from_fn(|lane| param[lane] + grad[lane]);
+                let grad = grads[line].0;
+                let mut param = params[line].0;
+                for (value, grad) in param.iter_mut().zip(grad) {
+                    *value += grad;
+                }
+                params[line].0 = param;
+                averages[line].0 = averages[line].0.map(|value| value * 0.999);
+                squares[line].0 = squares[line].0.map(|value| value * 0.999);
             }
         }
     });

@@ -35,18 +35,20 @@ def join(device: torch.device) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what NCCL and everything else that names no GPU then uses
     if begins:
-        # Its default arguments keep the group that there is when it is first imported, which torch's
-        # optimizers do: then the group would outlive `_leave`.
-        importlib.import_module("torch.distributed.nn")
         on_gpu = device.type == "cuda"
+        if not on_gpu:
+            # Its default arguments keep the group that there is when it is first imported, which torch's
+            # optimizers do: then the group would outlive `_leave`.
+            importlib.import_module("torch.distributed.nn")
+            atexit.register(_leave)
         dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
-        atexit.register(_leave)
     return device
 
 
 def _leave() -> None:
     # A thread of gloo that still holds a tensor aborts an interpreter that is ending
-    # (pytorch/pytorch#179291), and torchrun then takes a run for failed that is done.
+    # (pytorch/pytorch#179291), and torchrun then takes a run for failed that is done. NCCL has no such
+    # threads, and would wait here for a process that an error keeps from coming.
     if dist.is_initialized():
         dist.destroy_process_group()
 
