@@ -10,7 +10,7 @@
 
 use std::array::from_fn;
 
-use crate::kernel::widen::{bf16_to_f32, f16_to_f32};
+use crate::kernel::widen::f16_to_f32;
 
 /// Lanes of a [`Vector`].
 pub(crate) const LANES: usize = 8;
@@ -193,30 +193,6 @@ pub(crate) unsafe trait Vector: Arithmetic {
         let wide = halves.map(|half| f16_to_f32(half) * scale.unwrap_or(1.0));
         // SAFETY: 64 writable bytes by contract.
         unsafe { target.cast::<[f32; 2 * LANES]>().write_unaligned(wide) }
-    }
-
-    /// Reads eight float16 at any alignment, as float64.
-    ///
-    /// # Safety
-    /// The CPU has this instruction set; `source` is readable for 16 bytes.
-    #[inline(always)]
-    unsafe fn load_f16(source: *const u8) -> Self {
-        // SAFETY: 16 readable bytes by contract.
-        let single = unsafe { source.cast::<[u16; LANES]>().read_unaligned() }.map(f16_to_f32);
-        // SAFETY: the instruction set by contract; an array of eight is 32 bytes.
-        unsafe { Self::from_single(Single::load(single.as_ptr())) }
-    }
-
-    /// Reads eight bfloat16 at any alignment, as float64.
-    ///
-    /// # Safety
-    /// The CPU has this instruction set; `source` is readable for 16 bytes.
-    #[inline(always)]
-    unsafe fn load_bf16(source: *const u8) -> Self {
-        // SAFETY: 16 readable bytes by contract.
-        let single = unsafe { source.cast::<[u16; LANES]>().read_unaligned() }.map(bf16_to_f32);
-        // SAFETY: the instruction set by contract; an array of eight is 32 bytes.
-        unsafe { Self::from_single(Single::load(single.as_ptr())) }
     }
 }
 

@@ -1,12 +1,12 @@
 //! AVX2 with FMA and F16C: two registers of four float64.
 
 use std::arch::x86_64::{
-    __m256, __m256d, _MM_HINT_T0, _MM_HINT_T1, _mm_castsi128_ps, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch,
-    _mm_setzero_si128, _mm_storeu_ps, _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_pd, _mm256_add_ps,
-    _mm256_castps256_ps128, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_div_pd, _mm256_div_ps,
-    _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd, _mm256_fnmadd_pd,
-    _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set1_pd, _mm256_set1_ps,
-    _mm256_sqrt_pd, _mm256_sqrt_ps, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd, _mm256_sub_ps,
+    __m256, __m256d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps,
+    _mm256_add_pd, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd,
+    _mm256_div_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd,
+    _mm256_fnmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set1_pd,
+    _mm256_set1_ps, _mm256_sqrt_pd, _mm256_sqrt_ps, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
+    _mm256_sub_ps,
 };
 
 use crate::dispatch::Kernel;
@@ -155,22 +155,6 @@ unsafe impl Vector for Avx2 {
             }
             _mm256_storeu_ps(target, lower);
             _mm256_storeu_ps(target.add(8), upper);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f16(source: *const u8) -> Self {
-        // SAFETY: AVX, F16C and 16 readable bytes by contract.
-        unsafe { Self::from_single(_mm256_cvtph_ps(_mm_loadu_si128(source.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(source: *const u8) -> Self {
-        // SAFETY: AVX and 16 readable bytes by contract.
-        unsafe {
-            let (codes, zeros) = (_mm_loadu_si128(source.cast()), _mm_setzero_si128());
-            let wide = |halves| _mm256_cvtps_pd(_mm_castsi128_ps(halves));
-            Self(wide(_mm_unpacklo_epi16(zeros, codes)), wide(_mm_unpackhi_epi16(zeros, codes)))
         }
     }
 }

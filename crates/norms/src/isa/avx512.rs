@@ -1,8 +1,7 @@
 //! AVX-512: one register of eight float64.
 
 use std::arch::x86_64::{
-    __m256, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_castsi256_ps,
-    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_slli_epi32,
+    __m256, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_storeu_ps, _mm512_add_pd, _mm512_castps512_ps256, _mm512_cvtpd_ps, _mm512_cvtph_ps,
     _mm512_cvtps_pd, _mm512_div_pd, _mm512_extractf32x8_ps, _mm512_fmadd_pd, _mm512_fmsub_pd,
     _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_mul_ps, _mm512_set1_pd, _mm512_set1_ps,
@@ -153,21 +152,6 @@ unsafe impl Vector for Avx512 {
             }
             _mm256_storeu_ps(target, _mm512_castps512_ps256(wide));
             _mm256_storeu_ps(target.add(8), _mm512_extractf32x8_ps::<1>(wide));
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_f16(source: *const u8) -> Self {
-        // SAFETY: AVX-512 and 16 readable bytes by contract.
-        unsafe { Self::from_single(_mm256_cvtph_ps(_mm_loadu_si128(source.cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(source: *const u8) -> Self {
-        // SAFETY: AVX-512 and 16 readable bytes by contract.
-        unsafe {
-            let codes = _mm256_cvtepu16_epi32(_mm_loadu_si128(source.cast()));
-            Self::from_single(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(codes)))
         }
     }
 }

@@ -51,7 +51,7 @@ impl<'a> LastAxis<'a> {
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
-        let part = if E::SUMMED_AS_STORED && self.counts.is_none() {
+        let part = if E::IS_WIDE && self.counts.is_none() {
             part_of_streams(&self.rows.layout, self.norms.len())
         } else {
             0
@@ -107,7 +107,7 @@ pub(crate) fn gather(
 /// [`row_norm`] of several rows of one length, a block of each in turn.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; the sum of squares of `E` reads elements as they are stored.
+/// The CPU has the instruction set of `V`; `E` is not widened to be summed.
 #[inline(always)]
 unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64; STREAMS] {
     let block_bytes = BLOCK * E::DTYPE.size_bytes();

@@ -40,8 +40,8 @@ pub(crate) const LINE_BYTES: usize = 64;
 /// How far ahead memory is asked for: the hardware's own prefetchers stop at each page.
 pub(crate) const AHEAD_BYTES: usize = 6144;
 
-/// Elements that are widened before they are summed: two kilobytes of the first-level cache.
-const STAGE: usize = 8 * BLOCK;
+/// Bytes of elements that are widened before they are summed: one or two kilobytes of float32, in the first-level cache.
+const STAGE_BYTES: usize = 8 * BLOCK;
 
 /// The running sum of squares of a row: eight lanes of value and lost part.
 #[derive(Clone, Copy)]
@@ -96,22 +96,22 @@ impl<V: Vector> SquareSum<V> {
     pub(crate) unsafe fn add_elements<E: Element>(&mut self, source: *const u8, count: usize) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = count / BLOCK * BLOCK;
-        if E::SUMMED_AS_STORED {
+        if E::IS_WIDE {
             // SAFETY: whole blocks within the elements.
-            unsafe { self.add_wide::<E::Summed, true>(source.cast(), whole) }
+            unsafe { self.add_wide::<E::Wide, true>(source.cast(), whole) }
         } else {
-            // What takes many instructions to widen is widened into the first-level cache and read back: a load that
-            // widens to float64 is cheaper than the same between registers. Several blocks at a time, or the compiler
-            // carries the buffer through registers after all. Float16 would gain in the cache too, but beyond it
-            // memory waits during the second half of the work, and that costs more.
-            let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE];
+            // Widened into the first-level cache and read back: a load that widens to float64 is cheaper than the same
+            // between registers. Several blocks at a time, or the compiler carries the buffer through registers after
+            // all; few, or memory waits during the second half of the work.
+            let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE_BYTES];
             // By a power of two, so that all rounds as it would without.
             if E::LESS != 0 {
                 // SAFETY: by contract.
                 unsafe { self.scale(power_of_two(-2 * E::LESS)) }
             }
-            for start in (0..whole).step_by(STAGE) {
-                let part = STAGE.min(whole - start);
+            let stage = STAGE_BYTES / size_bytes;
+            for start in (0..whole).step_by(stage) {
+                let part = stage.min(whole - start);
                 for block in (0..part).step_by(BLOCK) {
                     // SAFETY: a block within the elements and within the buffer.
                     unsafe {
@@ -145,13 +145,13 @@ impl<V: Vector> SquareSum<V> {
     /// Adds a block that need not be asked for ahead: one that was just written, or one of several streams.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `source`, in a format whose sums read it as it
-    /// is stored.
+    /// The CPU has the instruction set of `V`; a block is readable at `source`, in a format that is not widened to be
+    /// summed.
     #[inline(always)]
     pub(crate) unsafe fn add_block<E: Element>(&mut self, source: *const u8) {
-        assert!(E::SUMMED_AS_STORED, "read as it is stored");
+        assert!(E::IS_WIDE, "read as it is stored");
         // SAFETY: by contract.
-        unsafe { self.add_wide::<E::Summed, false>(source.cast(), BLOCK) }
+        unsafe { self.add_wide::<E::Wide, false>(source.cast(), BLOCK) }
     }
 
     /// Adds `count` elements, a multiple of [`BLOCK`].

@@ -65,50 +65,6 @@ impl Wide for f64 {
     }
 }
 
-/// The code of a float16.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Half(u16);
-
-impl Wide for Half {
-    const ZERO: Self = Self(0);
-    const SQUARES_ROUND: bool = false;
-
-    #[inline(always)]
-    unsafe fn load<V: Vector>(source: *const Self) -> V {
-        // SAFETY: by contract.
-        unsafe { V::load_f16(source.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
-        // SAFETY: by contract; exact as for float32.
-        unsafe { sum.add_exact_product(x, x) }
-    }
-}
-
-/// The code of a bfloat16.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct Brain(u16);
-
-impl Wide for Brain {
-    const ZERO: Self = Self(0);
-    const SQUARES_ROUND: bool = false;
-
-    #[inline(always)]
-    unsafe fn load<V: Vector>(source: *const Self) -> V {
-        // SAFETY: by contract.
-        unsafe { V::load_bf16(source.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_square<V: Vector>(sum: V, x: V) -> V {
-        // SAFETY: by contract; exact as for float32.
-        unsafe { sum.add_exact_product(x, x) }
-    }
-}
-
 /// A storage format.
 pub(crate) trait Element {
     /// Its name at run time.
@@ -117,10 +73,6 @@ pub(crate) trait Element {
     const IS_WIDE: bool;
     /// What it is widened to.
     type Wide: Wide;
-    /// What sums read: the format itself where that is done in a few instructions, or else what it is widened to.
-    type Summed: Wide;
-    /// Whether that is the format itself.
-    const SUMMED_AS_STORED: bool = size_of::<Self::Summed>() == Self::DTYPE.size_bytes();
     /// Its bits.
     type Code: Code;
     /// The exponent of the power of two by which [`Element::widen_to_square`] divides.
@@ -157,7 +109,6 @@ impl Element for F64 {
     const DTYPE: Dtype = Dtype::F64;
     const IS_WIDE: bool = true;
     type Wide = f64;
-    type Summed = f64;
     type Code = u64;
 
     #[inline(always)]
@@ -171,7 +122,6 @@ impl Element for F32 {
     const DTYPE: Dtype = Dtype::F32;
     const IS_WIDE: bool = true;
     type Wide = f32;
-    type Summed = f32;
     type Code = u32;
 
     #[inline(always)]
@@ -185,7 +135,6 @@ impl Element for F16 {
     const DTYPE: Dtype = Dtype::F16;
     const IS_WIDE: bool = false;
     type Wide = f32;
-    type Summed = Half;
     type Code = u16;
 
     #[inline(always)]
@@ -201,7 +150,6 @@ impl Element for Bf16 {
     const DTYPE: Dtype = Dtype::Bf16;
     const IS_WIDE: bool = false;
     type Wide = f32;
-    type Summed = Brain;
     type Code = u16;
 
     #[inline(always)]
@@ -224,7 +172,6 @@ macro_rules! narrow_float {
             const DTYPE: Dtype = Dtype::$name;
             const IS_WIDE: bool = false;
             type Wide = f32;
-            type Summed = f32;
             type Code = u8;
             const LESS: i32 = less(Self::DTYPE.format());
 
