@@ -41,6 +41,7 @@ pub(crate) const LINE_BYTES: usize = 64;
 pub(crate) const AHEAD_BYTES: usize = 6144;
 
 /// Bytes of elements that are widened before they are summed: one or two kilobytes of float32, in the first-level cache.
+/// As many elements at most.
 const STAGE_BYTES: usize = 8 * BLOCK;
 
 /// The running sum of squares of a row: eight lanes of value and lost part.

@@ -10,8 +10,7 @@ use crate::vector::Vector;
 /// Elements that are widened and summed together: eight vectors.
 pub(crate) const BLOCK: usize = 64;
 
-/// A type that is read into float64: f32 (which holds every narrower format exactly), f64, or a format that is read
-/// in a few instructions.
+/// A type that is read into float64: f32 (which holds every narrower format exactly) or f64.
 pub(crate) trait Wide: Copy {
     /// Zero.
     const ZERO: Self;
