@@ -80,10 +80,12 @@ unsafe fn rows_figures<V: Vector, const N: usize>(rows: [&[u8]; N], counts: &mut
             }
         }
     }
-    from_fn(|stream| {
+    let mut found = [(0.0, 0.0); N];
+    for stream in 0..N {
         // SAFETY: by contract; all elements before the rest are whole blocks.
-        unsafe { sums[stream].finish(&rows[stream][whole..], rows[stream], counts) }
-    })
+        found[stream] = unsafe { sums[stream].finish(&rows[stream][whole..], rows[stream], counts) };
+    }
+    found
 }
 
 impl<V: Vector> Sums<V> {

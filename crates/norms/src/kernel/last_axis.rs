@@ -1,13 +1,14 @@
 //! Norms of rows whose elements are adjacent.
 
 use std::array::from_fn;
+use std::mem::MaybeUninit;
 
 use crate::dispatch::Kernel;
 use crate::kernel::scan::scan;
-use crate::kernel::sum::SquareSum;
+use crate::kernel::sum::{SquareSum, norms_of_rows};
 use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
 use crate::rows::Layout;
-use crate::vector::Vector;
+use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
 /// Elements that are summed before they are counted: they stay in the first-level cache in between.
@@ -19,6 +20,9 @@ pub(crate) const STREAMS: usize = 4;
 
 /// Bytes of rows that no cache close to a core holds. Where one does, one row after the other is faster.
 const STREAMED_BYTES: usize = 8 << 20;
+
+/// Elements of each stream that are widened at a time.
+const WIDENED: usize = 2 * BLOCK;
 
 /// Into parts of how many rows to divide `count` rows of a view for [`STREAMS`]; 0 where that does not pay.
 fn part_of_streams(layout: &Layout, count: usize) -> usize {
@@ -51,11 +55,8 @@ impl<'a> LastAxis<'a> {
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
-        let part = if E::IS_WIDE && self.counts.is_none() {
-            part_of_streams(&self.rows.layout, self.norms.len())
-        } else {
-            0
-        };
+        let part =
+            if self.counts.is_none() { part_of_streams(&self.rows.layout, self.norms.len()) } else { 0 };
         for index in 0..part {
             let rows = from_fn(|stream| self.rows.row(self.first + stream * part + index));
             // SAFETY: by contract.
@@ -65,7 +66,28 @@ impl<'a> LastAxis<'a> {
             }
         }
         let mut gathered = Vec::new();
-        for index in part * STREAMS..self.norms.len() {
+        let mut done = part * STREAMS;
+        while self.norms.len() - done >= LANES {
+            // SAFETY: by contract.
+            let mut sums = unsafe { [SquareSum::<V>::new(); LANES] };
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let row = self.row(done + index, size_bytes, &mut gathered);
+                // SAFETY: by contract.
+                *sum = unsafe { row_sum::<V, E>(row, self.counts.as_deref_mut()) };
+            }
+            // SAFETY: by contract.
+            let (norms, sums) = unsafe { norms_of_rows(&sums) };
+            for index in 0..LANES {
+                self.norms[done + index] = if E::Wide::SQUARES_ROUND && !squares_are_safe(sums[index]) {
+                    // SAFETY: by contract.
+                    unsafe { rescaled_norm::<V>(self.row(done + index, size_bytes, &mut gathered)) }
+                } else {
+                    norms[index]
+                };
+            }
+            done += LANES;
+        }
+        for index in done..self.norms.len() {
             let row = self.row(index, size_bytes, &mut gathered);
             // SAFETY: by contract.
             self.norms[index] = unsafe { row_norm::<V, E>(row, self.counts.as_deref_mut()) };
@@ -104,29 +126,48 @@ pub(crate) fn gather(
     }
 }
 
-/// [`row_norm`] of several rows of one length, a block of each in turn.
+/// [`row_norm`] of several rows of one length, some elements of each in turn.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `E` is not widened to be summed.
+/// The CPU has the instruction set of `V`; the rows hold elements of `E`.
 #[inline(always)]
 unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64; STREAMS] {
-    let block_bytes = BLOCK * E::DTYPE.size_bytes();
+    let size_bytes = E::DTYPE.size_bytes();
+    let turn_bytes = if E::IS_WIDE { BLOCK } else { WIDENED } * size_bytes;
     let len_bytes = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == len_bytes), "rows of one length");
-    let (starts, whole) = (rows.map(<[u8]>::as_ptr), len_bytes / block_bytes * block_bytes);
-    // SAFETY: by contract; whole blocks of the rows, then what is left of each.
+    let (starts, whole) = (rows.map(<[u8]>::as_ptr), len_bytes / turn_bytes * turn_bytes);
+    // SAFETY: by contract; whole turns of the rows, then what is left of each. A stream's part of the buffer is written
+    // before it is read.
     unsafe {
         let mut sums = [SquareSum::<V>::new(); STREAMS];
-        for start in (0..whole).step_by(block_bytes) {
+        let mut buffer = [[const { MaybeUninit::<E::Wide>::uninit() }; WIDENED]; STREAMS];
+        for start in (0..whole).step_by(turn_bytes) {
+            if E::IS_WIDE {
+                for stream in 0..STREAMS {
+                    sums[stream].add_widened::<E::Wide>(starts[stream].add(start).cast(), BLOCK);
+                }
+                continue;
+            }
+            // All streams before the first sum: memory has none to wait for.
             for stream in 0..STREAMS {
-                sums[stream].add_block::<E>(starts[stream].add(start));
+                for block in (0..WIDENED).step_by(BLOCK) {
+                    let source = starts[stream].add(start + block * size_bytes);
+                    E::widen_to_square::<V>(source, buffer[stream].as_mut_ptr().add(block).cast());
+                }
+            }
+            for stream in 0..STREAMS {
+                sums[stream].add_widened::<E::Wide>(buffer[stream].as_ptr().cast(), WIDENED);
             }
         }
-        from_fn(|stream| {
+        let mut norms = [0.0; STREAMS];
+        for stream in 0..STREAMS {
             let rest = &rows[stream][whole..];
-            sums[stream].add_elements::<E>(rest.as_ptr(), rest.len() / E::DTYPE.size_bytes());
-            finish::<V, E>(sums[stream], rows[stream])
-        })
+            sums[stream].scale(2 * E::LESS);
+            sums[stream].add_elements::<E>(rest.as_ptr(), rest.len() / size_bytes);
+            norms[stream] = finish::<V, E>(sums[stream], rows[stream]);
+        }
+        norms
     }
 }
 
@@ -135,7 +176,17 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> f64 {
+pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], counts: Option<&mut Counts>) -> f64 {
+    // SAFETY: by contract.
+    unsafe { finish::<V, E>(row_sum::<V, E>(row, counts), row) }
+}
+
+/// The sum of the squares of the elements in `row`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn row_sum<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> SquareSum<V> {
     // SAFETY: by contract.
     let mut sum = unsafe { SquareSum::<V>::new() };
     for segment in row.chunks(SEGMENT * E::DTYPE.size_bytes()) {
@@ -147,8 +198,7 @@ pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], mut counts: Opt
             unsafe { scan::<E>(segment.as_ptr(), count, counts) };
         }
     }
-    // SAFETY: by contract.
-    unsafe { finish::<V, E>(sum, row) }
+    sum
 }
 
 /// The norm of a row from the sum of its squares.

@@ -147,39 +147,31 @@ unsafe fn divide_part<V: Vector, E: Narrow>(part: &mut [u8], divisors: &[f64]) {
     }
     // SAFETY: by contract; both arrays hold a block.
     unsafe {
-        change_block::<V, E>(part, divisors, |values| {
-            for start in (0..BLOCK).step_by(LANES) {
-                let slot = values.as_mut_ptr().add(start);
-                let (value, divisor) = (V::load(slot), V::load(by.as_ptr().add(start)));
-                if E::DTYPE == Dtype::F64 {
-                    value.div(divisor).store(slot);
-                } else {
-                    value.quotient(divisor, V::splat(1.0).div(divisor)).store(slot);
-                }
+        let mut values = load_block::<V, E>(part);
+        for start in (0..BLOCK).step_by(LANES) {
+            let slot = values.as_mut_ptr().add(start);
+            let (value, divisor) = (V::load(slot), V::load(by.as_ptr().add(start)));
+            if E::DTYPE == Dtype::F64 {
+                value.div(divisor).store(slot);
+            } else {
+                value.quotient(divisor, V::splat(1.0).div(divisor)).store(slot);
             }
-        });
+        }
+        store_changed::<E>(&values, part, divisors);
     }
 }
 
-/// Changes a block of elements as float64; those whose factor is 0 keep their bits, which a NaN would lose.
+/// Stores a block; elements whose factor is 0 keep their bits, which a NaN would lose.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `part` holds an element of `E` for each factor, a block at most.
+/// `part` holds an element of `E` for each factor, a block at most.
 #[inline(always)]
-unsafe fn change_block<V: Vector, E: Narrow>(
-    part: &mut [u8],
-    factors: &[f64],
-    change: impl FnOnce(&mut [f64; BLOCK]),
-) {
+unsafe fn store_changed<E: Narrow>(values: &[f64; BLOCK], part: &mut [u8], factors: &[f64]) {
     let size_bytes = E::DTYPE.size_bytes();
     let mut before = [0_u8; BLOCK * 8];
     before[..part.len()].copy_from_slice(part);
     // SAFETY: by contract.
-    unsafe {
-        let mut values = load_block::<V, E>(part);
-        change(&mut values);
-        store_block::<E>(&values, part);
-    }
+    unsafe { store_block::<E>(values, part) };
     let elements = part.chunks_exact_mut(size_bytes).zip(before.chunks_exact(size_bytes));
     for ((element, before), factor) in elements.zip(factors) {
         if *factor == 0.0 {
@@ -226,11 +218,11 @@ impl Kernel for SubtractColumns<'_> {
                 with_element!(x_dtype, E => {
                     // SAFETY: by contract; at most a block.
                     unsafe {
-                        change_block::<V, E>(x, factors, |x| {
-                            for ((x, y), factor) in x.iter_mut().zip(y).zip(factors) {
-                                *x -= y * factor;
-                            }
-                        });
+                        let mut values = load_block::<V, E>(x);
+                        for ((value, y), factor) in values.iter_mut().zip(y).zip(factors) {
+                            *value -= y * factor;
+                        }
+                        store_changed::<E>(&values, x, factors);
                     }
                 });
             }

@@ -76,16 +76,18 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
-    /// Multiplies the sum.
+    /// Multiplies the sum by 2 to the `exponent`, so that all rounds as it would without.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn scale(&mut self, factor: f64) {
-        // SAFETY: by contract.
-        unsafe {
-            let factor = V::splat(factor);
-            (self.high, self.low) = (self.high.mul(factor), self.low.mul(factor));
+    pub(crate) unsafe fn scale(&mut self, exponent: i32) {
+        if exponent != 0 {
+            // SAFETY: by contract.
+            unsafe {
+                let factor = V::splat(power_of_two(exponent));
+                (self.high, self.low) = (self.high.mul(factor), self.low.mul(factor));
+            }
         }
     }
 
@@ -105,11 +107,8 @@ impl<V: Vector> SquareSum<V> {
             // between registers. Several blocks at a time, or the compiler carries the buffer through registers after
             // all; few, or memory waits during the second half of the work.
             let mut buffer = [const { MaybeUninit::<E::Wide>::uninit() }; STAGE_BYTES];
-            // By a power of two, so that all rounds as it would without.
-            if E::LESS != 0 {
-                // SAFETY: by contract.
-                unsafe { self.scale(power_of_two(-2 * E::LESS)) }
-            }
+            // SAFETY: by contract.
+            unsafe { self.scale(-2 * E::LESS) }
             let stage = STAGE_BYTES / size_bytes;
             for start in (0..whole).step_by(stage) {
                 let part = stage.min(whole - start);
@@ -124,10 +123,8 @@ impl<V: Vector> SquareSum<V> {
                 // SAFETY: the blocks just written.
                 unsafe { self.add_wide::<E::Wide, false>(buffer.as_ptr().cast(), part) }
             }
-            if E::LESS != 0 {
-                // SAFETY: by contract.
-                unsafe { self.scale(power_of_two(2 * E::LESS)) }
-            }
+            // SAFETY: by contract.
+            unsafe { self.scale(2 * E::LESS) }
         }
         if whole < count {
             // All-zero bits are zero in every format, and a zero adds nothing to any lane.
@@ -138,21 +135,20 @@ impl<V: Vector> SquareSum<V> {
                 let rest = source.add(whole * size_bytes);
                 padded.as_mut_ptr().copy_from_nonoverlapping(rest, (count - whole) * size_bytes);
                 E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
-                self.add_wide::<E::Wide, false>(wide.as_ptr(), BLOCK);
+                self.add_widened(wide.as_ptr(), BLOCK);
             }
         }
     }
 
-    /// Adds a block that need not be asked for ahead: one that was just written, or one of several streams.
+    /// Adds `count` elements, a multiple of [`BLOCK`], that need not be asked for ahead: those that were just written,
+    /// or those of one of several streams.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `source`, in a format that is not widened to be
-    /// summed.
+    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
     #[inline(always)]
-    pub(crate) unsafe fn add_block<E: Element>(&mut self, source: *const u8) {
-        assert!(E::IS_WIDE, "read as it is stored");
+    pub(crate) unsafe fn add_widened<W: Wide>(&mut self, source: *const W, count: usize) {
         // SAFETY: by contract.
-        unsafe { self.add_wide::<E::Wide, false>(source.cast(), BLOCK) }
+        unsafe { self.add_wide::<W, false>(source, count) }
     }
 
     /// Adds `count` elements, a multiple of [`BLOCK`].
@@ -242,6 +238,30 @@ pub(crate) unsafe fn prefetch_later<V: Vector, T>(part: &[T], ahead_bytes: usize
     }
 }
 
+/// The norms of eight rows, and the sums of squares in float64: folded together, a row in each lane, because one
+/// after the other waits for each addition, root and quotient.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(crate) unsafe fn norms_of_rows<V: Vector>(rows: &[SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
+    let (mut highs, mut lows) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
+    // SAFETY: by contract; all arrays hold eight float64.
+    unsafe {
+        for row in 0..LANES {
+            rows[row].high.store(highs[row].as_mut_ptr());
+            rows[row].low.store(lows[row].as_mut_ptr());
+        }
+        let zero = V::splat(0.0);
+        let (mut high, mut low) = ([zero; LANES], [zero; LANES]);
+        for lane in 0..LANES {
+            high[lane] = V::load(highs.map(|row| row[lane]).as_ptr());
+            low[lane] = V::load(lows.map(|row| row[lane]).as_ptr());
+        }
+        norms(high, low)
+    }
+}
+
 /// Eight norms from eight lanes of (value, lost part) each, and the sums of squares in float64.
 ///
 /// # Safety
@@ -317,13 +337,18 @@ unsafe fn fold_half<A: Arithmetic, const FROM: usize, const TO: usize>(
 ) -> ([A; TO], [A; TO]) {
     // SAFETY: by contract.
     unsafe {
-        let sums: [A; TO] = from_fn(|lane| high[lane].add(high[lane + TO]));
-        let lost = from_fn(|lane| {
-            let (a, b, sum) = (high[lane], high[lane + TO], sums[lane]);
+        let zero = A::splat(0.0);
+        let (mut sums, mut lost) = ([zero; TO], [zero; TO]);
+        // Not closures for `from_fn`: where that is not inlined, they lose the target features, and each operation
+        // becomes a call.
+        for lane in 0..TO {
+            let (a, b) = (high[lane], high[lane + TO]);
+            let sum = a.add(b);
             let b_part = sum.sub(a);
-            let lost = a.sub(sum.sub(b_part)).add(b.sub(b_part));
-            low[lane].add(low[lane + TO]).add(lost)
-        });
+            let rest = a.sub(sum.sub(b_part)).add(b.sub(b_part));
+            sums[lane] = sum;
+            lost[lane] = low[lane].add(low[lane + TO]).add(rest);
+        }
         (sums, lost)
     }
 }
