@@ -8,7 +8,22 @@ use divan::{Bencher, black_box};
 use unitrow_norms::{Dtype, Isa, Rows, row_norms_counted_with, row_norms_with, value_counts};
 
 fn main() {
+    no_intrinsic_is_a_call();
     divan::main();
+}
+
+/// Where a kernel lost its target features, as in a closure that was not inlined, its intrinsics are functions of their
+/// own: results stay the same, and each operation takes several times as long.
+fn no_intrinsic_is_a_call() {
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    // In two parts: as one it would find itself.
+    let symbol = [b"core_arch".as_slice(), b"3x86"].concat();
+    let found = program.windows(symbol.len() + 32).find(|part| {
+        let module = part.strip_prefix(symbol.as_slice()).unwrap_or_default();
+        // To look which instruction sets there are is a call.
+        module.first().is_some_and(u8::is_ascii_digit) && !module.starts_with(b"5xsave")
+    });
+    assert!(found.is_none(), "not inlined: {}", found.unwrap_or_default().escape_ascii());
 }
 
 /// The shape of a released transcoder's decoder, and one that stays in the second-level cache.

@@ -28,7 +28,9 @@ const WIDENED: usize = 2 * BLOCK;
 fn part_of_streams(layout: &Layout, count: usize) -> usize {
     let [_, len, _] = layout.shape;
     let bytes = layout.count().saturating_mul(len).saturating_mul(layout.dtype.size_bytes());
-    if layout.strides[1] == 1 && bytes >= STREAMED_BYTES { count / STREAMS } else { 0 }
+    // Of short rows the fold takes most of the time, and those that follow each other are folded together.
+    let pays = layout.strides[1] == 1 && len >= WIDENED && bytes >= STREAMED_BYTES;
+    if pays { count / STREAMS } else { 0 }
 }
 
 /// Norms of the rows from `first` on, as many as `norms` holds.
@@ -55,8 +57,12 @@ impl<'a> LastAxis<'a> {
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
-        let part =
-            if self.counts.is_none() { part_of_streams(&self.rows.layout, self.norms.len()) } else { 0 };
+        // Eight-bit formats are few bytes and much arithmetic: they gain nothing.
+        let part = if size_bytes > 1 && self.counts.is_none() {
+            part_of_streams(&self.rows.layout, self.norms.len())
+        } else {
+            0
+        };
         for index in 0..part {
             let rows = from_fn(|stream| self.rows.row(self.first + stream * part + index));
             // SAFETY: by contract.
@@ -129,7 +135,7 @@ pub(crate) fn gather(
 /// [`row_norm`] of several rows of one length, some elements of each in turn.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; the rows hold elements of `E`.
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
 unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64; STREAMS] {
     let size_bytes = E::DTYPE.size_bytes();
@@ -145,25 +151,24 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
         for start in (0..whole).step_by(turn_bytes) {
             if E::IS_WIDE {
                 for stream in 0..STREAMS {
-                    sums[stream].add_widened::<E::Wide>(starts[stream].add(start).cast(), BLOCK);
+                    sums[stream].add_block::<E::Wide, false>(starts[stream].add(start).cast());
                 }
                 continue;
             }
-            // All streams before the first sum: memory has none to wait for.
+            // All of them before the first sum, so that memory is at work on each while any is summed.
             for stream in 0..STREAMS {
                 for block in (0..WIDENED).step_by(BLOCK) {
                     let source = starts[stream].add(start + block * size_bytes);
-                    E::widen_to_square::<V>(source, buffer[stream].as_mut_ptr().add(block).cast());
+                    E::widen_block::<V>(source, buffer[stream].as_mut_ptr().add(block).cast());
                 }
             }
             for stream in 0..STREAMS {
-                sums[stream].add_widened::<E::Wide>(buffer[stream].as_ptr().cast(), WIDENED);
+                sums[stream].add_wide::<E::Wide, false>(buffer[stream].as_ptr().cast(), WIDENED);
             }
         }
         let mut norms = [0.0; STREAMS];
         for stream in 0..STREAMS {
             let rest = &rows[stream][whole..];
-            sums[stream].scale(2 * E::LESS);
             sums[stream].add_elements::<E>(rest.as_ptr(), rest.len() / size_bytes);
             norms[stream] = finish::<V, E>(sums[stream], rows[stream]);
         }
@@ -181,7 +186,7 @@ pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], counts: Option<
     unsafe { finish::<V, E>(row_sum::<V, E>(row, counts), row) }
 }
 
-/// The sum of the squares of the elements in `row`.
+/// The sum of the squares of the elements in `row`, which are counted besides where `counts` are asked for.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.

@@ -209,6 +209,21 @@ fn strided_views_mean_what_they_say() {
 }
 
 #[test]
+fn rows_that_are_gathered_and_rescaled_keep_apart() {
+    let values: Vec<_> = (0..9 * 10).map(|index| f64::from(index) * 1e300).collect();
+    let bytes = encode(&values, Dtype::F64);
+    let rows = Rows::strided(&bytes, Dtype::F64, [9, 5, 1], [10, 2, 1]).unwrap();
+    for isa in Isa::all_available() {
+        let mut norms = [0.0; 9];
+        row_norms_with(isa, rows, &mut norms, None).unwrap();
+        for (row, norm) in values.chunks(10).zip(norms) {
+            let row: Vec<_> = row.iter().copied().step_by(2).collect();
+            assert!(norm_is_within(&row, norm, 4), "{isa} {row:?} {norm}");
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let mut stream = Stream(5);
     let values: Vec<_> = (0..1200 * 900).map(|_| stream.normal()).collect();
@@ -245,9 +260,8 @@ fn rows_summed_in_turn_have_the_bits_of_rows_alone() {
         (Dtype::F32, 1027),
         (Dtype::F32, 3),
         (Dtype::F16, 1027),
-        (Dtype::Bf16, 1027),
+        (Dtype::Bf16, 200),
         (Dtype::F8E4M3, 1027),
-        (Dtype::F8E5M2, 130),
     ] {
         let row_bytes = len * dtype.size_bytes();
         // From 8 MiB on, which is less than any of the views; three rows more than whole parts.
