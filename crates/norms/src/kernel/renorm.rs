@@ -117,7 +117,7 @@ unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -
         let (blocks, rest) = row.as_chunks::<BLOCK_BYTES>();
         let (blocks_before, rest_before) = before.as_chunks_mut::<BLOCK_BYTES>();
         for (block, before) in blocks.iter().zip(blocks_before) {
-            sum.add_block::<f32, true>(block.as_ptr().cast());
+            sum.add_elements::<F32>(block.as_ptr(), BLOCK);
             divide_block::<V>(before.as_mut_ptr().cast(), divisor, inverse);
         }
         sum.add_elements::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());

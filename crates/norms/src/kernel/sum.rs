@@ -135,42 +135,37 @@ impl<V: Vector> SquareSum<V> {
                 let rest = source.add(whole * size_bytes);
                 padded.as_mut_ptr().copy_from_nonoverlapping(rest, (count - whole) * size_bytes);
                 E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
-                self.add_block::<E::Wide, false>(wide.as_ptr());
+                self.add_widened(wide.as_ptr(), BLOCK);
             }
         }
     }
 
-    /// Adds a block; with `PREFETCH` asks for what lies ahead.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `source`, at any alignment.
-    #[inline(always)]
-    pub(crate) unsafe fn add_block<W: Wide, const PREFETCH: bool>(&mut self, source: *const W) {
-        // SAFETY: by contract.
-        unsafe { self.add_chunk(block_chunk::<V, W, PREFETCH>(source)) }
-    }
-
-    /// Adds `count` elements, a multiple of [`BLOCK`]; with `PREFETCH` asks for what lies ahead, which those that were
-    /// just written do not need.
+    /// Adds `count` elements, a multiple of [`BLOCK`], that need not be asked for ahead: those that were just written,
+    /// or those of one of several streams.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
     #[inline(always)]
-    pub(crate) unsafe fn add_wide<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
-        if count == 0 {
-            return;
-        }
+    pub(crate) unsafe fn add_widened<W: Wide>(&mut self, source: *const W, count: usize) {
         // SAFETY: by contract.
-        unsafe {
-            // The sum takes each chunk while the next one is computed: it would else wait for that, and what comes
-            // after for it.
-            let mut due = block_chunk::<V, W, PREFETCH>(source);
-            for start in (BLOCK..count).step_by(BLOCK) {
-                let next = block_chunk::<V, W, PREFETCH>(source.wrapping_add(start));
-                self.add_chunk(due);
-                due = next;
+        unsafe { self.add_wide::<W, false>(source, count) }
+    }
+
+    /// Adds `count` elements, a multiple of [`BLOCK`].
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
+    #[inline(always)]
+    unsafe fn add_wide<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
+        for start in (0..count).step_by(BLOCK) {
+            let block = source.wrapping_add(start);
+            // SAFETY: by contract.
+            unsafe {
+                if PREFETCH {
+                    prefetch::<V>(block.cast(), BLOCK * size_of::<W>());
+                }
+                self.add_chunk(chunk::<V, W>(|index| block.wrapping_add(index * LANES)));
             }
-            self.add_chunk(due);
         }
     }
 
@@ -293,21 +288,6 @@ fn special_norm(sum: f64, root: f64) -> f64 {
         sum
     } else {
         root
-    }
-}
-
-/// The sum of squares of a block, lane by lane; with `PREFETCH` asks for what lies ahead.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`; a block is readable at `source`, at any alignment.
-#[inline(always)]
-unsafe fn block_chunk<V: Vector, W: Wide, const PREFETCH: bool>(source: *const W) -> V {
-    // SAFETY: by contract.
-    unsafe {
-        if PREFETCH {
-            prefetch::<V>(source.cast(), BLOCK * size_of::<W>());
-        }
-        chunk::<V, W>(|index| source.wrapping_add(index * LANES))
     }
 }
 
