@@ -87,10 +87,10 @@ impl<'a> Row<'a> {
             for at in (0..whole).step_by(BLOCK) {
                 let block = row.at(at);
                 update_block::<V>(block, pull, ask, &by_lane);
-                sum.add_widened(block.param, BLOCK);
+                sum.add_blocks::<f32, false>(block.param, BLOCK);
             }
             update::<V>(rest, len - whole, |_| pull, &by_lane);
-            sum.add_elements::<F32>(rest.param.cast(), len - whole);
+            sum.add_rest::<F32>(rest.param.cast(), len - whole);
             sum.norm().0
         }
     }

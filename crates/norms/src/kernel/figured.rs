@@ -112,7 +112,7 @@ impl<V: Vector> Sums<V> {
     unsafe fn finish(&mut self, rest: &[u8], row: &[u8], counts: &mut Counts) -> (f64, f64) {
         // SAFETY: by contract.
         let norm = unsafe {
-            self.squares.add_elements::<F32>(rest.as_ptr(), rest.len() / size_of::<f32>());
+            self.squares.add_rest::<F32>(rest.as_ptr(), rest.len() / size_of::<f32>());
             self.squares.norm().0
         };
         let (groups, rest) = rest.as_chunks::<{ LANES * size_of::<f32>() }>();

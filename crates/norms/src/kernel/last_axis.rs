@@ -151,7 +151,7 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
         for start in (0..whole).step_by(turn_bytes) {
             if E::IS_WIDE {
                 for stream in 0..STREAMS {
-                    sums[stream].add_widened::<E::Wide>(starts[stream].add(start).cast(), BLOCK);
+                    sums[stream].add_blocks::<E::Wide, false>(starts[stream].add(start).cast(), BLOCK);
                 }
                 continue;
             }
@@ -163,7 +163,7 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
                 }
             }
             for stream in 0..STREAMS {
-                sums[stream].add_widened::<E::Wide>(buffer[stream].as_ptr().cast(), WIDENED);
+                sums[stream].add_blocks::<E::Wide, false>(buffer[stream].as_ptr().cast(), WIDENED);
             }
         }
         let mut norms = [0.0; STREAMS];

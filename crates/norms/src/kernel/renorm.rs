@@ -117,10 +117,10 @@ unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -
         let (blocks, rest) = row.as_chunks::<BLOCK_BYTES>();
         let (blocks_before, rest_before) = before.as_chunks_mut::<BLOCK_BYTES>();
         for (block, before) in blocks.iter().zip(blocks_before) {
-            sum.add_elements::<F32>(block.as_ptr(), BLOCK);
+            sum.add_blocks::<f32, true>(block.as_ptr().cast(), BLOCK);
             divide_block::<V>(before.as_mut_ptr().cast(), divisor, inverse);
         }
-        sum.add_elements::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());
+        sum.add_rest::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());
         divide_part::<V, F32>(rest_before, divisor, inverse);
         sum.norm().0
     }

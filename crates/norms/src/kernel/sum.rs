@@ -101,7 +101,7 @@ impl<V: Vector> SquareSum<V> {
         let whole = count / BLOCK * BLOCK;
         if E::IS_WIDE {
             // SAFETY: whole blocks within the elements.
-            unsafe { self.add_wide::<E::Wide, true>(source.cast(), whole) }
+            unsafe { self.add_run::<E::Wide, true>(source.cast(), whole) }
         } else {
             // Widened into the first-level cache and read back: a load that widens to float64 is cheaper than the same
             // between registers. Several blocks at a time, or the compiler carries the buffer through registers after
@@ -121,51 +121,74 @@ impl<V: Vector> SquareSum<V> {
                     }
                 }
                 // SAFETY: the blocks just written.
-                unsafe { self.add_wide::<E::Wide, false>(buffer.as_ptr().cast(), part) }
+                unsafe { self.add_blocks::<E::Wide, false>(buffer.as_ptr().cast(), part) }
             }
             // SAFETY: by contract.
             unsafe { self.scale(2 * E::LESS) }
         }
         if whole < count {
-            // All-zero bits are zero in every format, and a zero adds nothing to any lane.
-            let mut padded = [0_u8; BLOCK * 8];
-            let mut wide = [E::Wide::ZERO; BLOCK];
-            // SAFETY: the rest lies within the elements and is shorter than a block of the widest format.
-            unsafe {
-                let rest = source.add(whole * size_bytes);
-                padded.as_mut_ptr().copy_from_nonoverlapping(rest, (count - whole) * size_bytes);
-                E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
-                self.add_widened(wide.as_ptr(), BLOCK);
-            }
+            // SAFETY: by contract; what is left of the elements.
+            unsafe { self.add_rest::<E>(source.add(whole * size_bytes), count - whole) }
         }
     }
 
-    /// Adds `count` elements, a multiple of [`BLOCK`], that need not be asked for ahead: those that were just written,
-    /// or those of one of several streams.
+    /// Adds the last `count` elements, fewer than [`BLOCK`].
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
+    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`.
     #[inline(always)]
-    pub(crate) unsafe fn add_widened<W: Wide>(&mut self, source: *const W, count: usize) {
-        // SAFETY: by contract.
-        unsafe { self.add_wide::<W, false>(source, count) }
+    pub(crate) unsafe fn add_rest<E: Element>(&mut self, source: *const u8, count: usize) {
+        if count == 0 {
+            return;
+        }
+        assert!(count < BLOCK, "less than a block");
+        // All-zero bits are zero in every format, and a zero adds nothing to any lane.
+        let mut padded = [0_u8; BLOCK * 8];
+        let mut wide = [E::Wide::ZERO; BLOCK];
+        // SAFETY: by contract; the rest is shorter than a block of the widest format.
+        unsafe {
+            padded.as_mut_ptr().copy_from_nonoverlapping(source, count * E::DTYPE.size_bytes());
+            E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
+            self.add_blocks::<E::Wide, false>(wide.as_ptr(), BLOCK);
+        }
     }
 
-    /// Adds `count` elements, a multiple of [`BLOCK`].
+    /// Adds `count` elements, a multiple of [`BLOCK`]. `PREFETCH` asks for what lies ahead, which elements that were
+    /// just written, or are one of several streams, do not need.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
     #[inline(always)]
-    unsafe fn add_wide<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
+    pub(crate) unsafe fn add_blocks<W: Wide, const PREFETCH: bool>(
+        &mut self,
+        source: *const W,
+        count: usize,
+    ) {
         for start in (0..count).step_by(BLOCK) {
-            let block = source.wrapping_add(start);
             // SAFETY: by contract.
-            unsafe {
-                if PREFETCH {
-                    prefetch::<V>(block.cast(), BLOCK * size_of::<W>());
-                }
-                self.add_chunk(chunk::<V, W>(|index| block.wrapping_add(index * LANES)));
+            unsafe { self.add_chunk(block_chunk::<V, W, PREFETCH>(source.wrapping_add(start))) }
+        }
+    }
+
+    /// [`Self::add_blocks`], faster where many follow each other and nothing else is between them: the sum takes each
+    /// chunk while the next one is computed, so that its additions keep no conversion waiting.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn add_run<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
+        if count == 0 {
+            return;
+        }
+        // SAFETY: by contract.
+        unsafe {
+            let mut due = block_chunk::<V, W, PREFETCH>(source);
+            for start in (BLOCK..count).step_by(BLOCK) {
+                let next = block_chunk::<V, W, PREFETCH>(source.wrapping_add(start));
+                self.add_chunk(due);
+                due = next;
             }
+            self.add_chunk(due);
         }
     }
 
@@ -288,6 +311,21 @@ fn special_norm(sum: f64, root: f64) -> f64 {
         sum
     } else {
         root
+    }
+}
+
+/// The sum of squares of a block, lane by lane. `PREFETCH` asks for what lies ahead.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block is readable at `source`, at any alignment.
+#[inline(always)]
+unsafe fn block_chunk<V: Vector, W: Wide, const PREFETCH: bool>(source: *const W) -> V {
+    // SAFETY: by contract.
+    unsafe {
+        if PREFETCH {
+            prefetch::<V>(source.cast(), BLOCK * size_of::<W>());
+        }
+        chunk::<V, W>(|index| source.wrapping_add(index * LANES))
     }
 }
 
