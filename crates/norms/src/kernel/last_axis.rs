@@ -57,8 +57,7 @@ impl<'a> LastAxis<'a> {
     #[inline(always)]
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let size_bytes = E::DTYPE.size_bytes();
-        // Eight-bit formats are few bytes and much arithmetic: they gain nothing.
-        let part = if size_bytes > 1 && self.counts.is_none() {
+        let part = if size_bytes >= V::LEAST_STREAMED_BYTES && self.counts.is_none() {
             part_of_streams(&self.rows.layout, self.norms.len())
         } else {
             0
