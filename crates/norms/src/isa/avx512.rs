@@ -77,8 +77,6 @@ unsafe impl Arithmetic for Avx512 {
 unsafe impl Vector for Avx512 {
     // Half a register: what takes its time in float32 is division, which is no faster in whole ones.
     type Single = __m256;
-    // Measured on Emerald Rapids: two-byte formats from four places take a tenth longer than from one.
-    const LEAST_STREAMED_BYTES: usize = 4;
 
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use crate::dispatch::Kernel;
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{SquareSum, norms_of_rows};
+use crate::kernel::sum::{SquareSum, norms_of_rows, prefetch_lines};
 use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
 use crate::rows::Layout;
 use crate::vector::{LANES, Vector};
@@ -23,6 +23,9 @@ const STREAMED_BYTES: usize = 8 << 20;
 
 /// Elements of each stream that are widened at a time.
 const WIDENED: usize = 2 * BLOCK;
+
+/// How far ahead each stream of narrow elements is asked for while sums keep the CPU busy. Wide ones are slower for it.
+const NARROW_AHEAD_BYTES: usize = 2560;
 
 /// Into parts of how many rows to divide `count` rows of a view for [`STREAMS`]; 0 where that does not pay.
 fn part_of_streams(layout: &Layout, count: usize) -> usize {
@@ -162,6 +165,7 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
                 }
             }
             for stream in 0..STREAMS {
+                prefetch_lines::<V>(starts[stream].wrapping_add(start + NARROW_AHEAD_BYTES), turn_bytes);
                 sums[stream].add_blocks::<E::Wide, false>(buffer[stream].as_ptr().cast(), WIDENED);
             }
         }

@@ -101,7 +101,7 @@ impl<V: Vector> SquareSum<V> {
         let whole = count / BLOCK * BLOCK;
         if E::IS_WIDE {
             // SAFETY: whole blocks within the elements.
-            unsafe { self.add_run::<E::Wide, true>(source.cast(), whole) }
+            unsafe { self.add_run::<E::Wide>(source.cast(), whole) }
         } else {
             // Widened into the first-level cache and read back: a load that widens to float64 is cheaper than the same
             // between registers. Several blocks at a time, or the compiler carries the buffer through registers after
@@ -126,22 +126,20 @@ impl<V: Vector> SquareSum<V> {
             // SAFETY: by contract.
             unsafe { self.scale(2 * E::LESS) }
         }
-        if whole < count {
-            // SAFETY: by contract; what is left of the elements.
-            unsafe { self.add_rest::<E>(source.add(whole * size_bytes), count - whole) }
-        }
+        // SAFETY: by contract; what is left of the elements.
+        unsafe { self.add_rest::<E>(source.add(whole * size_bytes), count - whole) }
     }
 
-    /// Adds the last `count` elements, fewer than [`BLOCK`].
+    /// Adds the last `count` elements, if there are any.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`.
+    /// The CPU has the instruction set of `V`; `count` elements, fewer than [`BLOCK`], are readable at `source`.
     #[inline(always)]
     pub(crate) unsafe fn add_rest<E: Element>(&mut self, source: *const u8, count: usize) {
         if count == 0 {
             return;
         }
-        assert!(count < BLOCK, "less than a block");
+        debug_assert!(count < BLOCK, "less than a block");
         // All-zero bits are zero in every format, and a zero adds nothing to any lane.
         let mut padded = [0_u8; BLOCK * 8];
         let mut wide = [E::Wide::ZERO; BLOCK];
@@ -153,11 +151,12 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
-    /// Adds `count` elements, a multiple of [`BLOCK`]. `PREFETCH` asks for what lies ahead, which elements that were
-    /// just written, or are one of several streams, do not need.
+    /// Adds whole blocks. `PREFETCH` asks for what lies ahead, which elements that were just written, or are one of
+    /// several streams, do not need.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; `count` elements are readable at `source`, at any alignment.
+    /// The CPU has the instruction set of `V`; `count` elements, a multiple of [`BLOCK`], are readable at `source`, at any
+    /// alignment.
     #[inline(always)]
     pub(crate) unsafe fn add_blocks<W: Wide, const PREFETCH: bool>(
         &mut self,
@@ -170,21 +169,22 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
-    /// [`Self::add_blocks`], faster where many follow each other and nothing else is between them: the sum takes each
-    /// chunk while the next one is computed, so that its additions keep no conversion waiting.
+    /// [`Self::add_blocks`] with what lies ahead asked for, faster where many follow each other and nothing else is
+    /// between them: the sum takes each chunk while the next one is computed, so that its additions keep no conversion
+    /// waiting.
     ///
     /// # Safety
     /// As there.
     #[inline(always)]
-    unsafe fn add_run<W: Wide, const PREFETCH: bool>(&mut self, source: *const W, count: usize) {
+    unsafe fn add_run<W: Wide>(&mut self, source: *const W, count: usize) {
         if count == 0 {
             return;
         }
         // SAFETY: by contract.
         unsafe {
-            let mut due = block_chunk::<V, W, PREFETCH>(source);
+            let mut due = block_chunk::<V, W, true>(source);
             for start in (BLOCK..count).step_by(BLOCK) {
-                let next = block_chunk::<V, W, PREFETCH>(source.wrapping_add(start));
+                let next = block_chunk::<V, W, true>(source.wrapping_add(start));
                 self.add_chunk(due);
                 due = next;
             }
@@ -242,7 +242,7 @@ pub(crate) unsafe fn prefetch<V: Vector>(next: *const u8, len_bytes: usize) {
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
+pub(crate) unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
     for line in (0..len_bytes).step_by(LINE_BYTES) {
         // SAFETY: by contract; a prefetch may point anywhere.
         unsafe { V::prefetch(start.wrapping_add(line)) }

@@ -275,16 +275,22 @@ fn rows_summed_in_turn_have_the_bits_of_rows_alone() {
                 bytes[at..at + row_bytes].copy_from_slice(&encode(&vec![value; len], dtype));
             }
         }
-        for isa in Isa::all_available() {
-            // Next to each other, without their last element, and overlapping: each starts within the one before.
-            for (shape, outer) in
-                [([count, len, 1], len), ([count, len - 1, 1], len), ([2 * count - 2, len, 1], len / 2)]
-            {
+        // Next to each other, without their last element, and overlapping: each starts within the one before.
+        for (shape, outer) in
+            [([count, len, 1], len), ([count, len - 1, 1], len), ([2 * count - 2, len, 1], len / 2)]
+        {
+            let mut first: Option<Vec<u64>> = None;
+            for isa in Isa::all_available() {
                 let rows = Rows::strided(&bytes, dtype, shape, [outer, 1, 1]).unwrap();
                 let mut together = vec![0.0; rows.count()];
                 row_norms_with(isa, rows, &mut together, None).unwrap();
                 let bits = |norms: Vec<f64>| norms.into_iter().map(f64::to_bits).collect::<Vec<_>>();
                 let together = bits(together);
+                // Which formats are summed in turn depends on the instruction set.
+                assert!(
+                    *first.get_or_insert_with(|| together.clone()) == together,
+                    "{isa} {dtype} {shape:?}"
+                );
                 // Few enough for the caches, whose sums are folded by eights, and fewer than eight.
                 for few in [500, 7] {
                     let mut alone = vec![0.0; rows.count()];
