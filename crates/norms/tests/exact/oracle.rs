@@ -75,6 +75,38 @@ pub(crate) fn norm_is_within(values: &[f64], norm: f64, ulp: usize) -> bool {
     square(below) <= sum && (above.is_infinite() || sum <= square(above))
 }
 
+/// The norm as `docs/kernels.md` says that it is computed, one element after the other. `None` where the row is
+/// summed in another way: because it is scaled first, or its sum is zero or not finite.
+pub(crate) fn norm_in_documented_order(values: &[f64]) -> Option<f64> {
+    let (mut high, mut low) = ([0.0; 8], [0.0; 8]);
+    for block in values.chunks(64) {
+        for lane in 0..8 {
+            let square = |index: usize| block.get(8 * index + lane).map_or(0.0, |value| value * value);
+            let even = ((square(0) + square(2)) + square(4)) + square(6);
+            let odd = ((square(1) + square(3)) + square(5)) + square(7);
+            let chunk = even + odd;
+            let sum = high[lane] + chunk;
+            low[lane] += chunk - (sum - high[lane]);
+            high[lane] = sum;
+        }
+    }
+    for half in [4, 2, 1] {
+        for lane in 0..half {
+            let (a, b) = (high[lane], high[lane + half]);
+            let sum: f64 = a + b;
+            let lost = (a - (sum - (sum - a))) + (b - (sum - a));
+            (high[lane], low[lane]) = (sum, low[lane] + low[lane + half] + lost);
+        }
+    }
+    let square: f64 = high[0] + low[0];
+    if !(1e-270..f64::INFINITY).contains(&square) {
+        return None;
+    }
+    let root = square.sqrt();
+    let remainder = (-root).mul_add(root, square) + (low[0] - (square - high[0]));
+    Some(root + remainder / (root + root))
+}
+
 /// The counts, one element at a time.
 pub(crate) fn counts(values: &[f64], dtype: Dtype) -> Counts {
     let mut counts = Counts::EMPTY;
