@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from kernels import LENGTH, ROWS, Job, lines_of, machine, median_seconds, print_table
+from kernels import LENGTH, ROWS, Job, call_seconds, lines_of, machine, print_table
 from torch.nn import functional
 
 import unitrow.torch as urt
@@ -161,7 +161,7 @@ def main() -> None:
         print("no CUDA device: nothing to measure")
         return
     every = itertools.chain(jobs(torch.float32), jobs(torch.bfloat16), training_jobs())
-    lines = [line for job in every for line in lines_of(job, median_seconds(job, 3 if options.quick else 25))]
+    lines = [line for job in every for line in lines_of(job, call_seconds(job, 3 if options.quick else 25))]
     print(torch.cuda.get_device_name())
     print_table(lines)
     if options.record:

@@ -3,7 +3,7 @@
     python benches/python/kernels.py [--quick] [--only TEXT] [--record FILE.json]
 
 Times are medians; ours and the peers' are taken in turn, so that a noisy neighbour disturbs all alike. One
-thread each, unless a row says otherwise: two have processes of their own, of which the fastest counts.
+thread each, unless a row says otherwise: two have processes of their own, and there the fastest call counts.
 """
 
 from __future__ import annotations
@@ -219,8 +219,10 @@ def plain_read(len_bytes: int) -> Callable[[], object]:
     return lambda: memchr(buffer.data_ptr(), 2, buffer.nbytes)
 
 
-def median_seconds(job: Job, rounds: int) -> dict[str, float]:
-    """Median time of one call of ours and of each peer, taken in turn."""
+def call_seconds(
+    job: Job, rounds: int, of: Callable[[list[float]], float] = statistics.median
+) -> dict[str, float]:
+    """Median time, or another `of` all, of one call of ours and of each peer, taken in turn."""
     contestants = {"ours": job.ours, **job.peers}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(rounds + 2):
@@ -231,7 +233,7 @@ def median_seconds(job: Job, rounds: int) -> dict[str, float]:
                 run()
             if round_ >= 2:  # the first two warm up
                 taken[name].append((time.perf_counter() - started) / job.calls)
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return {name: of(times) for name, times in taken.items()}
 
 
 def lines_of(job: Job, seconds: dict[str, float]) -> list[dict[str, object]]:
@@ -262,8 +264,8 @@ def lines_of(job: Job, seconds: dict[str, float]) -> list[dict[str, object]]:
 def thread_lines(*, quick: bool) -> list[dict[str, object]]:
     """Two threads against one, each in a process of its own, since the pool is made once.
 
-    The fastest of some processes each: a core that shares its units with somebody else's thread is slower by
-    half, whichever process that happens to.
+    The fastest call in any of some processes each: a core that shares its units with somebody else's thread
+    is slower by half, whichever process that happens to. Up to 4 MiB both run the same code, on one thread.
     """
     lines = []
     probes: dict[int, list[dict[str, float]]] = {1: [], 2: []}
@@ -292,7 +294,7 @@ def thread_lines(*, quick: bool) -> list[dict[str, object]]:
 
 
 def probe() -> None:
-    """Prints the median seconds of a few sizes in this process."""
+    """Prints the seconds of the fastest call at a few sizes in this process."""
     found = {}
     for rows, length, calls in (
         (1, 64, 2000),
@@ -304,7 +306,7 @@ def probe() -> None:
         x = torch.randn(rows, length)
         kib = rows * length * 4 // 1024
         job = Job("", lambda x=x: ur.row_norms(x), {}, {}, 0, calls=calls)
-        found[f"row norms f32 {kib} KiB"] = median_seconds(job, 15)["ours"]
+        found[f"row norms f32 {kib} KiB"] = call_seconds(job, 15, min)["ours"]
     print(json.dumps(found))
 
 
@@ -370,7 +372,7 @@ def main() -> None:
     for make in (rate_jobs, lambda: [renormalise_job()], lambda: [adam_job()], small_jobs):
         for job in make():
             if options.only in job.name:
-                lines += lines_of(job, median_seconds(job, rounds))
+                lines += lines_of(job, call_seconds(job, rounds))
     if options.only in "two threads":
         lines += thread_lines(quick=options.quick)
     print_table(lines)

@@ -94,6 +94,30 @@ fn scale<const PLACES: usize>(bencher: Bencher) {
     });
 }
 
+/// Lines of a row of 2304.
+const SHORT_ROW: usize = 144;
+
+/// Reads the next row while one is multiplied in place by a constant, from `PLACES` places in turn: renormalisation
+/// without arithmetic.
+#[divan::bench(consts = [1, 4])]
+fn read_next_and_scale<const PLACES: usize>(bencher: Bencher) {
+    let (mut lines, _) = stream(0);
+    bencher.counter(size(2)).bench_local(|| {
+        let (lines, rows) = (black_box(&mut lines), part(PLACES) / SHORT_ROW);
+        let mut sums = [0; 16];
+        for row in 0..rows - 1 {
+            for index in row * SHORT_ROW..(row + 1) * SHORT_ROW {
+                for place in 0..PLACES {
+                    let at = place * part(PLACES) + index;
+                    add(&mut sums, &lines[at + SHORT_ROW]);
+                    lines[at].0 = lines[at].0.map(|value| value * 0.999);
+                }
+            }
+        }
+        sums
+    });
+}
+
 /// Reads four streams and writes three of them, from `PLACES` places of each in turn: a step of Adam without roots
 /// and quotients.
 #[divan::bench(consts = [1, 2, 4])]
