@@ -3,7 +3,7 @@
     python benches/python/kernels.py [--quick] [--only TEXT] [--record FILE.json]
 
 Times are medians; ours and the peers' are taken in turn, so that a noisy neighbour disturbs all alike. One
-thread each, unless a row says otherwise: two have processes of their own, and there the fastest call counts.
+thread each, unless a row says otherwise: two have processes of their own, and there the fastest round counts.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def plain_read(len_bytes: int) -> Callable[[], object]:
 def call_seconds(
     job: Job, rounds: int, of: Callable[[list[float]], float] = statistics.median
 ) -> dict[str, float]:
-    """Median time, or another `of` all, of one call of ours and of each peer, taken in turn."""
+    """Time of one call of ours and of each peer, taken in turn: `of` the rounds, which is their median."""
     contestants = {"ours": job.ours, **job.peers}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(rounds + 2):
@@ -264,8 +264,8 @@ def lines_of(job: Job, seconds: dict[str, float]) -> list[dict[str, object]]:
 def thread_lines(*, quick: bool) -> list[dict[str, object]]:
     """Two threads against one, each in a process of its own, since the pool is made once.
 
-    The fastest call in any of some processes each: a core that shares its units with somebody else's thread
-    is slower by half, whichever process that happens to. Up to 4 MiB both run the same code, on one thread.
+    The fastest round in any of some processes each: a core that shares its units with somebody else's thread
+    is slower by half, whichever process that happens to. Below 16 MiB both run the same code, on one thread.
     """
     lines = []
     probes: dict[int, list[dict[str, float]]] = {1: [], 2: []}
@@ -294,7 +294,7 @@ def thread_lines(*, quick: bool) -> list[dict[str, object]]:
 
 
 def probe() -> None:
-    """Prints the seconds of the fastest call at a few sizes in this process."""
+    """Prints the seconds of a call at a few sizes in this process, in the fastest round."""
     found = {}
     for rows, length, calls in (
         (1, 64, 2000),

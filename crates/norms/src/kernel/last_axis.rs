@@ -229,8 +229,8 @@ unsafe fn finish<V: Vector, E: Element>(sum: SquareSum<V>, row: &[u8]) -> f64 {
 /// A square that underflows is off by 2⁻¹⁰⁷⁵ at most: 2⁶⁴ of them do not reach 2⁻⁵³ of a sum above this bound.
 #[inline(always)]
 pub(crate) fn squares_are_safe(sum: f64) -> bool {
-    const LEAST: f64 = 1e-270;
-    (LEAST..f64::INFINITY).contains(&sum)
+    // Nor can the exact square of the root overflow, which rounding its halves makes larger.
+    (1e-270..1e300).contains(&sum)
 }
 
 /// The norm of a float64 row whose squares leave the range: scaled by a power of two, which is exact.
