@@ -132,7 +132,7 @@ fn extreme_values() {
         &[f64::MAX, 1.0],
         &[f64::MAX, f64::MAX],
         // Their squares are numbers, but those that the root is corrected by were not: the norm was -inf.
-        &[1.34078079e154],
+        &[1.340_780_79e154],
         &[1.340_780_792_994_259_6e154],
         &[1e153, 1e154],
         &[f64::MIN_POSITIVE, 5e-324],
