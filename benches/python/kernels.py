@@ -222,7 +222,7 @@ def plain_read(len_bytes: int) -> Callable[[], object]:
 def call_seconds(
     job: Job, rounds: int, of: Callable[[list[float]], float] = statistics.median
 ) -> dict[str, float]:
-    """Time of one call of ours and of each peer, taken in turn: `of` the rounds, which is their median."""
+    """Seconds of a call of ours and of each peer, taken in turn: `of` all rounds, by default their median."""
     contestants = {"ours": job.ours, **job.peers}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for round_ in range(rounds + 2):

@@ -226,10 +226,10 @@ unsafe fn finish<V: Vector, E: Element>(sum: SquareSum<V>, row: &[u8]) -> f64 {
 
 /// Whether no float64 square can have overflowed, or underflowed so far that it matters.
 ///
-/// A square that underflows is off by 2⁻¹⁰⁷⁵ at most: 2⁶⁴ of them do not reach 2⁻⁵³ of a sum above this bound.
+/// A square that underflows is off by 2⁻¹⁰⁷⁵ at most: 2⁶⁴ of them do not reach 2⁻⁵³ of a sum above the lower bound.
+/// Below the upper one the exact square of the root, by which that is corrected, does not overflow either.
 #[inline(always)]
 pub(crate) fn squares_are_safe(sum: f64) -> bool {
-    // Nor can the exact square of the root overflow, which rounding its halves makes larger.
     (1e-270..1e300).contains(&sum)
 }
 
