@@ -136,6 +136,7 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// The bytes of a row whose elements lie next to each other.
+    #[inline]
     pub(crate) fn row(&self, row: usize) -> &'a [u8] {
         let size_bytes = self.layout.dtype.size_bytes();
         &self.bytes[self.layout.start(row) * size_bytes..][..self.layout.shape[1] * size_bytes]

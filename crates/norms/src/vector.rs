@@ -56,6 +56,25 @@ pub(crate) unsafe trait Arithmetic: Copy {
     /// # Safety
     /// The CPU has this instruction set.
     unsafe fn sqrt(self) -> Self;
+
+    /// `self - root * root` of a square root that was rounded once: a number of this format, so that all ways to it
+    /// give the same bits. This one splits the product (Dekker), for want of a fused multiplication.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    #[inline(always)]
+    unsafe fn root_remainder(self, root: Self) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let split = root.mul(Self::splat(134_217_729.0));
+            let upper = split.sub(split.sub(root));
+            let lower = root.sub(upper);
+            let product = root.mul(root);
+            let cross = upper.mul(lower);
+            let error = upper.mul(upper).sub(product).add(cross.add(cross)).add(lower.mul(lower));
+            self.sub(product).sub(error)
+        }
+    }
 }
 
 /// Arithmetic on eight float32.
@@ -130,6 +149,10 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// alone, measured: smaller ones are more arithmetic to the byte.
     const LEAST_STREAMED_BYTES: usize = 4;
 
+    /// How far ahead the rows of a matrix are asked for while columns are summed; 0 for not at all. A matter of speed
+    /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache.
+    const COLUMNS_AHEAD_BYTES: usize = 0;
+
     /// Reads eight float64 at any alignment.
     ///
     /// # Safety
@@ -179,6 +202,28 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// # Safety
     /// The CPU has this instruction set.
     unsafe fn quotient(self, norm: Self, inverse: Self) -> Self;
+
+    /// The lower and the upper halves of each `GROUP` lanes: those of `self` and `other` in turn. `GROUP` is 8, 4 or 2.
+    ///
+    /// # Safety
+    /// The CPU has this instruction set.
+    #[inline(always)]
+    unsafe fn halves<const GROUP: usize>(self, other: Self) -> (Self, Self) {
+        let (mut lanes, mut halves) = ([[0.0; LANES]; 2], [[0.0; LANES]; 2]);
+        // SAFETY: all arrays hold eight float64.
+        unsafe {
+            self.store(lanes[0].as_mut_ptr());
+            other.store(lanes[1].as_mut_ptr());
+            for (upper, half) in halves.iter_mut().enumerate() {
+                for (lane, value) in half.iter_mut().enumerate() {
+                    let (group, within) = (lane / GROUP * GROUP, lane % GROUP);
+                    let (of, lane) = (within / (GROUP / 2), within % (GROUP / 2));
+                    *value = lanes[of][group + upper * GROUP / 2 + lane];
+                }
+            }
+            (Self::load(halves[0].as_ptr()), Self::load(halves[1].as_ptr()))
+        }
+    }
 
     /// Rounds to float32 and writes eight, at any alignment.
     ///

@@ -4,9 +4,9 @@ use std::arch::x86_64::{
     __m256, __m256d, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_ps, _mm_loadu_si128, _mm_prefetch, _mm_storeu_ps,
     _mm256_add_pd, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cvtpd_ps, _mm256_cvtph_ps, _mm256_cvtps_pd,
     _mm256_div_pd, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_fmsub_pd,
-    _mm256_fnmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_set1_pd,
-    _mm256_set1_ps, _mm256_sqrt_pd, _mm256_sqrt_ps, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd,
-    _mm256_sub_ps,
+    _mm256_fnmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_permute2f128_pd,
+    _mm256_set1_pd, _mm256_set1_ps, _mm256_sqrt_pd, _mm256_sqrt_ps, _mm256_storeu_pd, _mm256_storeu_ps,
+    _mm256_sub_pd, _mm256_sub_ps, _mm256_unpackhi_pd, _mm256_unpacklo_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -73,6 +73,14 @@ unsafe impl Arithmetic for Avx2 {
         // SAFETY: AVX by contract.
         unsafe { Self(_mm256_sqrt_pd(self.0), _mm256_sqrt_pd(self.1)) }
     }
+
+    #[inline(always)]
+    unsafe fn root_remainder(self, root: Self) -> Self {
+        // SAFETY: FMA by contract.
+        unsafe {
+            Self(_mm256_fnmadd_pd(root.0, root.0, self.0), _mm256_fnmadd_pd(root.1, root.1, self.1))
+        }
+    }
 }
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX2, FMA and F16C.
@@ -133,6 +141,30 @@ unsafe impl Vector for Avx2 {
     unsafe fn quotient(self, norm: Self, inverse: Self) -> Self {
         // SAFETY: FMA by contract.
         unsafe { Self(half_quotient(self.0, norm.0, inverse.0), half_quotient(self.1, norm.1, inverse.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves<const GROUP: usize>(self, other: Self) -> (Self, Self) {
+        // SAFETY: AVX by contract.
+        unsafe {
+            match GROUP {
+                8 => (Self(self.0, other.0), Self(self.1, other.1)),
+                4 => (
+                    Self(
+                        _mm256_permute2f128_pd::<0x20>(self.0, other.0),
+                        _mm256_permute2f128_pd::<0x20>(self.1, other.1),
+                    ),
+                    Self(
+                        _mm256_permute2f128_pd::<0x31>(self.0, other.0),
+                        _mm256_permute2f128_pd::<0x31>(self.1, other.1),
+                    ),
+                ),
+                _ => (
+                    Self(_mm256_unpacklo_pd(self.0, other.0), _mm256_unpacklo_pd(self.1, other.1)),
+                    Self(_mm256_unpackhi_pd(self.0, other.0), _mm256_unpackhi_pd(self.1, other.1)),
+                ),
+            }
+        }
     }
 
     #[inline(always)]

@@ -4,8 +4,9 @@ use std::arch::x86_64::{
     __m256, __m512d, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_storeu_ps, _mm512_add_pd, _mm512_castps512_ps256, _mm512_cvtpd_ps, _mm512_cvtph_ps,
     _mm512_cvtps_pd, _mm512_div_pd, _mm512_extractf32x8_ps, _mm512_fmadd_pd, _mm512_fmsub_pd,
-    _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_mul_ps, _mm512_set1_pd, _mm512_set1_ps,
-    _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_sub_pd,
+    _mm512_fnmadd_pd, _mm512_loadu_pd, _mm512_mul_pd, _mm512_mul_ps, _mm512_permutex2var_pd, _mm512_set1_pd,
+    _mm512_set1_ps, _mm512_setr_epi64, _mm512_shuffle_f64x2, _mm512_sqrt_pd, _mm512_storeu_pd, _mm512_sub_pd,
+    _mm512_unpackhi_pd, _mm512_unpacklo_pd,
 };
 
 use crate::dispatch::Kernel;
@@ -71,12 +72,19 @@ unsafe impl Arithmetic for Avx512 {
         // SAFETY: AVX-512 by contract.
         Self(unsafe { _mm512_sqrt_pd(self.0) })
     }
+
+    #[inline(always)]
+    unsafe fn root_remainder(self, root: Self) -> Self {
+        // SAFETY: AVX-512 by contract.
+        Self(unsafe { _mm512_fnmadd_pd(root.0, root.0, self.0) })
+    }
 }
 
 // SAFETY: memory as each method names it; the caller of each method vouches for AVX-512.
 unsafe impl Vector for Avx512 {
     // Half a register: what takes its time in float32 is division, which is no faster in whole ones.
     type Single = __m256;
+    const COLUMNS_AHEAD_BYTES: usize = 1024;
 
     #[inline(always)]
     unsafe fn load(source: *const f64) -> Self {
@@ -131,6 +139,29 @@ unsafe impl Vector for Avx512 {
             let excess = _mm512_fmsub_pd(near, norm.0, self.0);
             Self(_mm512_fnmadd_pd(excess, inverse.0, near))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn halves<const GROUP: usize>(self, other: Self) -> (Self, Self) {
+        // SAFETY: AVX-512 by contract.
+        let (lower, upper) = unsafe {
+            match GROUP {
+                8 => (
+                    _mm512_shuffle_f64x2::<0b01_00_01_00>(self.0, other.0),
+                    _mm512_shuffle_f64x2::<0b11_10_11_10>(self.0, other.0),
+                ),
+                4 => {
+                    let lower = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+                    let upper = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+                    (
+                        _mm512_permutex2var_pd(self.0, lower, other.0),
+                        _mm512_permutex2var_pd(self.0, upper, other.0),
+                    )
+                }
+                _ => (_mm512_unpacklo_pd(self.0, other.0), _mm512_unpackhi_pd(self.0, other.0)),
+            }
+        };
+        (Self(lower), Self(upper))
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! NEON: four registers of two float64.
 
 use std::arch::aarch64::{
-    float64x2_t, vaddq_f64, vcvt_f32_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vld1_f32,
+    float64x2_t, vaddq_f64, vcvt_f32_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vfmsq_f64, vld1_f32,
     vld1q_f64, vmulq_f64, vsqrtq_f64, vst1_f32, vst1q_f64, vsubq_f64,
 };
 use std::array::from_fn;
@@ -64,6 +64,12 @@ unsafe impl Arithmetic for Neon {
     unsafe fn sqrt(self) -> Self {
         // SAFETY: NEON by contract.
         Self(self.0.map(|pair| unsafe { vsqrtq_f64(pair) }))
+    }
+
+    #[inline(always)]
+    unsafe fn root_remainder(self, root: Self) -> Self {
+        // SAFETY: NEON by contract.
+        Self(from_fn(|pair| unsafe { vfmsq_f64(self.0[pair], root.0[pair], root.0[pair]) }))
     }
 }
 

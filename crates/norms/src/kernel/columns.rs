@@ -9,14 +9,14 @@ use std::array::from_fn;
 use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{gather, rescaled_norm, squares_are_safe};
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{SquareSum, chunk, norms};
+use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, chunk, norms};
 use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
 /// Columns whose sums are kept together. Those of one lane take 128 KiB of the second-level cache; as few as the
 /// first-level cache holds would have prefetchers start again after each page, which takes a third longer.
-pub(crate) const TILE: usize = 8192;
+pub(crate) const TILE: usize = 16384;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
 pub(crate) struct Columns<'a> {
@@ -38,21 +38,28 @@ impl Kernel for Columns<'_> {
 
 /// The sums of one tile.
 struct State {
-    /// Columns for which there is room, whole blocks of them.
-    width: usize,
-    /// For each lane, the values of all columns and then their lost parts.
-    sums: Vec<f64>,
+    /// Of each lane; eight columns in each.
+    count: usize,
+    /// Lane by lane.
+    sums: Vec<StoredSum>,
 }
 
 impl State {
-    fn new(columns: usize) -> Self {
-        let width = columns.next_multiple_of(BLOCK);
-        Self { width, sums: vec![0.0; 2 * LANES * width] }
+    /// Of `columns` or fewer.
+    fn with_room(columns: usize) -> Self {
+        let count = columns.div_ceil(LANES);
+        Self { count, sums: Vec::with_capacity(LANES * count) }
     }
 
-    /// The values of one lane, and the lost parts.
-    fn lane(&mut self, lane: usize) -> (&mut [f64], &mut [f64]) {
-        self.sums[2 * lane * self.width..][..2 * self.width].split_at_mut(self.width)
+    /// Makes all sums zero.
+    fn clear(&mut self) {
+        self.sums.clear();
+        self.sums.resize(LANES * self.count, StoredSum::ZERO);
+    }
+
+    /// The sums of one lane.
+    fn lane(&mut self, lane: usize) -> &mut [StoredSum] {
+        &mut self.sums[lane * self.count..][..self.count]
     }
 
     /// Norms and sums of eight adjacent columns.
@@ -63,13 +70,11 @@ impl State {
     unsafe fn norms<V: Vector>(&self, column: usize) -> ([f64; LANES], [f64; LANES]) {
         // SAFETY: by contract.
         unsafe {
-            let zero = V::splat(0.0);
-            let (mut high, mut low) = ([zero; LANES], [zero; LANES]);
-            for lane in 0..LANES {
-                high[lane] = V::load(self.sums[2 * lane * self.width + column..][..LANES].as_ptr());
-                low[lane] = V::load(self.sums[(2 * lane + 1) * self.width + column..][..LANES].as_ptr());
+            let mut lanes = [SquareSum::<V>::new(); LANES];
+            for (lane, sum) in lanes.iter_mut().enumerate() {
+                *sum = self.sums[lane * self.count + column / LANES].load();
             }
-            norms(high, low)
+            norms(lanes)
         }
     }
 }
@@ -81,7 +86,7 @@ impl Columns<'_> {
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let layout = self.rows.layout;
         let [_, len, inner] = layout.shape;
-        let mut state = State::new(TILE.min(inner).min(self.norms.len()));
+        let mut state = State::with_room(TILE.min(inner).min(self.norms.len()));
         let mut gathered = Vec::new();
         let mut done = 0;
         while done < self.norms.len() {
@@ -94,7 +99,7 @@ impl Columns<'_> {
                 len,
                 stride: layout.strides[1],
             };
-            state.sums.fill(0.0);
+            state.clear();
             // SAFETY: by contract.
             unsafe { tile.sum::<V, E>(&mut state, self.counts.as_deref_mut()) };
             for column in (0..width).step_by(LANES) {
@@ -174,33 +179,55 @@ impl Tile<'_> {
     ) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = matrix_rows.iter().all(|matrix_row| !matrix_row.is_empty());
-        let (high, low) = state.lane(lane);
+        let sums = state.lane(lane);
+        let mut done = 0;
+        if E::IS_WIDE && whole {
+            let wide = matrix_rows.map(|matrix_row| matrix_row.as_ptr().cast());
+            done = self.width / BLOCK * BLOCK;
+            // SAFETY: by contract.
+            unsafe { add_to_columns::<V, E::Wide, true>(wide, &mut sums[..done / LANES]) };
+        }
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
-        for column in (0..self.width).step_by(BLOCK) {
+        for column in (done..self.width).step_by(BLOCK) {
             let columns = BLOCK.min(self.width - column);
-            let mut wide: [*const E::Wide; 8] = buffer.each_ref().map(|row| row.as_ptr());
-            if E::IS_WIDE && whole && columns == BLOCK {
-                for (pointer, matrix_row) in wide.iter_mut().zip(matrix_rows) {
-                    *pointer = matrix_row[column * size_bytes..].as_ptr().cast();
-                }
-            } else {
-                for (target, matrix_row) in buffer.iter_mut().zip(matrix_rows) {
-                    let source = matrix_row.get(column * size_bytes..).unwrap_or(&[]);
-                    // SAFETY: `source` is empty or holds the block's columns.
-                    unsafe { widen_part::<V, E>(source, columns, target) };
-                }
-                wide = buffer.each_ref().map(|row| row.as_ptr());
+            for (target, matrix_row) in buffer.iter_mut().zip(matrix_rows) {
+                let source = matrix_row.get(column * size_bytes..).unwrap_or(&[]);
+                // SAFETY: `source` is empty or holds the block's columns.
+                unsafe { widen_part::<V, E>(source, columns, target) };
             }
-            for vector in 0..columns.div_ceil(LANES) {
-                // SAFETY: each of `wide` is readable for a block; the sums of a tile are whole blocks.
-                unsafe {
-                    let high = high.as_mut_ptr().add(column + vector * LANES);
-                    let low = low.as_mut_ptr().add(column + vector * LANES);
-                    let mut sum = SquareSum { high: V::load(high), low: V::load(low) };
-                    sum.add_chunk(chunk::<V, E::Wide>(|index| wide[index].wrapping_add(vector * LANES)));
-                    sum.high.store(high);
-                    sum.low.store(low);
-                }
+            let wide = buffer.each_ref().map(|row| row.as_ptr());
+            let sums = &mut sums[column / LANES..][..columns.div_ceil(LANES)];
+            // SAFETY: a block of each is readable.
+            unsafe { add_to_columns::<V, E::Wide, false>(wide, sums) };
+        }
+    }
+}
+
+/// Adds a chunk to the sum of each column. `PREFETCH` asks for what lies ahead, and takes whole blocks.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; an element for each sum is readable at each of `wide`.
+#[inline(always)]
+unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
+    wide: [*const W; 8],
+    sums: &mut [StoredSum],
+) {
+    let line = if PREFETCH { LINE_BYTES / size_of::<W>() } else { LANES };
+    for (index, sums) in sums.chunks_exact_mut(line / LANES).enumerate() {
+        if PREFETCH && V::COLUMNS_AHEAD_BYTES > 0 {
+            for row in wide {
+                let next = row.wrapping_add(index * line).cast::<u8>();
+                // SAFETY: by contract; a prefetch may point anywhere.
+                unsafe { V::prefetch(next.wrapping_add(V::COLUMNS_AHEAD_BYTES)) }
+            }
+        }
+        for (vector, slot) in sums.iter_mut().enumerate() {
+            let column = index * line + vector * LANES;
+            // SAFETY: by contract; eight columns from this one on.
+            unsafe {
+                let mut sum = slot.load::<V>();
+                sum.add_chunk(chunk::<V, W>(|row| wide[row].wrapping_add(column)));
+                *slot = sum.stored();
             }
         }
     }

@@ -84,7 +84,7 @@ impl<'a> LastAxis<'a> {
                 *sum = unsafe { row_sum::<V, E>(row, self.counts.as_deref_mut()) };
             }
             // SAFETY: by contract.
-            let (norms, sums) = unsafe { norms_of_rows(&sums) };
+            let (norms, sums) = unsafe { norms_of_rows(sums) };
             for index in 0..LANES {
                 self.norms[done + index] = if E::Wide::SQUARES_ROUND && !squares_are_safe(sums[index]) {
                     // SAFETY: by contract.
@@ -197,7 +197,8 @@ pub(crate) unsafe fn row_norm<V: Vector, E: Element>(row: &[u8], counts: Option<
 unsafe fn row_sum<V: Vector, E: Element>(row: &[u8], mut counts: Option<&mut Counts>) -> SquareSum<V> {
     // SAFETY: by contract.
     let mut sum = unsafe { SquareSum::<V>::new() };
-    for segment in row.chunks(SEGMENT * E::DTYPE.size_bytes()) {
+    let segment = if counts.is_some() { SEGMENT * E::DTYPE.size_bytes() } else { row.len().max(1) };
+    for segment in row.chunks(segment) {
         let count = segment.len() / E::DTYPE.size_bytes();
         // SAFETY: the segment's elements are readable; all segments but the last are whole blocks.
         unsafe { sum.add_elements::<E>(segment.as_ptr(), count) };

@@ -198,16 +198,9 @@ impl<V: Vector> SquareSum<V> {
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
     pub(crate) unsafe fn total(self) -> f64 {
-        let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
-        // SAFETY: both arrays hold eight float64.
-        unsafe {
-            self.high.store(high.as_mut_ptr());
-            self.low.store(low.as_mut_ptr());
-            let (high, low) = fold_half::<f64, 8, 4>(high, low);
-            let (high, low) = fold_half::<f64, 4, 2>(high, low);
-            let ([high], [low]) = fold_half::<f64, 2, 1>(high, low);
-            if high.is_finite() { high + low } else { high }
-        }
+        // SAFETY: by contract.
+        let SquareSum { high, low } = unsafe { fold(self.stored().lanes()) };
+        if high.is_finite() { high + low } else { high }
     }
 
     /// The norm, and the sum of squares in float64.
@@ -216,14 +209,55 @@ impl<V: Vector> SquareSum<V> {
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
     pub(crate) unsafe fn norm(self) -> (f64, f64) {
-        let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
+        // SAFETY: by contract.
+        unsafe {
+            let sum = fold(self.stored().lanes());
+            (special_norm(sum.high, root(sum)), sum.high)
+        }
+    }
+
+    /// The sum in memory.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn stored(self) -> StoredSum {
+        let mut stored = StoredSum::ZERO;
         // SAFETY: both arrays hold eight float64.
         unsafe {
-            self.high.store(high.as_mut_ptr());
-            self.low.store(low.as_mut_ptr());
-            let (sum, root) = fold(high, low);
-            (special_norm(sum, root), sum)
+            self.high.store(stored.high.as_mut_ptr());
+            self.low.store(stored.low.as_mut_ptr());
         }
+        stored
+    }
+}
+
+/// A [`SquareSum`] in memory, in cache lines of its own.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct StoredSum {
+    high: [f64; LANES],
+    low: [f64; LANES],
+}
+
+impl StoredSum {
+    /// Of nothing.
+    pub(crate) const ZERO: Self = Self { high: [0.0; LANES], low: [0.0; LANES] };
+
+    /// The sum in registers.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    pub(crate) unsafe fn load<V: Vector>(&self) -> SquareSum<V> {
+        // SAFETY: both arrays hold eight float64.
+        unsafe { SquareSum { high: V::load(self.high.as_ptr()), low: V::load(self.low.as_ptr()) } }
+    }
+
+    /// The sum of each lane.
+    #[inline(always)]
+    fn lanes(self) -> [SquareSum<f64>; LANES] {
+        from_fn(|lane| SquareSum { high: self.high[lane], low: self.low[lane] })
     }
 }
 
@@ -261,44 +295,45 @@ pub(crate) unsafe fn prefetch_later<V: Vector, T>(part: &[T], ahead_bytes: usize
     }
 }
 
-/// The norms of eight rows, and the sums of squares in float64: folded together, a row in each lane, because one
-/// after the other waits for each addition, root and quotient.
+/// The norms of eight rows, and the sums of squares in float64: folded together, because one after the other waits for
+/// each addition, root and quotient. With each fold of the lanes two rows come into one vector, until each lane has one.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) unsafe fn norms_of_rows<V: Vector>(rows: &[SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
-    let (mut highs, mut lows) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
-    // SAFETY: by contract; all arrays hold eight float64.
+pub(crate) unsafe fn norms_of_rows<V: Vector>(rows: [SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
+    // SAFETY: by contract.
     unsafe {
-        for row in 0..LANES {
-            rows[row].high.store(highs[row].as_mut_ptr());
-            rows[row].low.store(lows[row].as_mut_ptr());
-        }
-        let zero = V::splat(0.0);
-        let (mut high, mut low) = ([zero; LANES], [zero; LANES]);
-        for lane in 0..LANES {
-            high[lane] = V::load(highs.map(|row| row[lane]).as_ptr());
-            low[lane] = V::load(lows.map(|row| row[lane]).as_ptr());
-        }
-        norms(high, low)
+        let rows = fold_pairs::<V, 8, 4>(rows);
+        let rows = fold_pairs::<V, 4, 2>(rows);
+        let [rows] = fold_pairs::<V, 2, 1>(rows);
+        norms_of_sums(rows)
     }
 }
 
-/// Eight norms from eight lanes of (value, lost part) each, and the sums of squares in float64.
+/// Eight norms from eight lanes of sums each, and the sums of squares in float64.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(crate) unsafe fn norms<V: Vector>(high: [V; LANES], low: [V; LANES]) -> ([f64; LANES], [f64; LANES]) {
+pub(crate) unsafe fn norms<V: Vector>(lanes: [SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
+    // SAFETY: by contract.
+    unsafe { norms_of_sums(fold(lanes)) }
+}
+
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn norms_of_sums<V: Vector>(sum: SquareSum<V>) -> ([f64; LANES], [f64; LANES]) {
     let (mut sums, mut roots) = ([0.0; LANES], [0.0; LANES]);
     // SAFETY: by contract; both arrays hold eight float64.
     unsafe {
-        let (sum, root) = fold(high, low);
-        sum.store(sums.as_mut_ptr());
-        root.store(roots.as_mut_ptr());
+        sum.high.store(sums.as_mut_ptr());
+        root(sum).store(roots.as_mut_ptr());
     }
-    (from_fn(|index| special_norm(sums[index], roots[index])), sums)
+    let all_plain = sums.iter().fold(true, |all, sum| all & (0.0 < *sum) & (*sum < f64::INFINITY));
+    let norms = if all_plain { roots } else { from_fn(|index| special_norm(sums[index], roots[index])) };
+    (norms, sums)
 }
 
 /// The norm, where the root does not know it: it divides zero by zero, and the lost part is NaN beside an
@@ -349,18 +384,18 @@ pub(crate) unsafe fn chunk<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -
     }
 }
 
-/// The sum of eight lanes of (value, lost part), folded in a fixed tree, and its square root.
+/// The sum of eight lanes, folded in a fixed tree.
 ///
 /// # Safety
 /// The CPU has the instruction set of `A`.
 #[inline(always)]
-unsafe fn fold<A: Arithmetic>(high: [A; LANES], low: [A; LANES]) -> (A, A) {
+unsafe fn fold<A: Arithmetic>(lanes: [SquareSum<A>; LANES]) -> SquareSum<A> {
     // SAFETY: by contract.
     unsafe {
-        let (high, low) = fold_half::<A, 8, 4>(high, low);
-        let (high, low) = fold_half::<A, 4, 2>(high, low);
-        let ([high], [low]) = fold_half::<A, 2, 1>(high, low);
-        (high, root(high, low))
+        let lanes = fold_half::<A, 8, 4>(lanes);
+        let lanes = fold_half::<A, 4, 2>(lanes);
+        let [sum] = fold_half::<A, 2, 1>(lanes);
+        sum
     }
 }
 
@@ -370,47 +405,72 @@ unsafe fn fold<A: Arithmetic>(high: [A; LANES], low: [A; LANES]) -> (A, A) {
 /// The CPU has the instruction set of `A`.
 #[inline(always)]
 unsafe fn fold_half<A: Arithmetic, const FROM: usize, const TO: usize>(
-    high: [A; FROM],
-    low: [A; FROM],
-) -> ([A; TO], [A; TO]) {
-    // SAFETY: by contract.
-    unsafe {
-        let zero = A::splat(0.0);
-        let (mut sums, mut lost) = ([zero; TO], [zero; TO]);
-        // Not closures for `from_fn`: where that is not inlined, they lose the target features, and each operation
-        // becomes a call.
-        for lane in 0..TO {
-            let (a, b) = (high[lane], high[lane + TO]);
-            let sum = a.add(b);
-            let b_part = sum.sub(a);
-            let rest = a.sub(sum.sub(b_part)).add(b.sub(b_part));
-            sums[lane] = sum;
-            lost[lane] = low[lane].add(low[lane + TO]).add(rest);
-        }
-        (sums, lost)
+    lanes: [SquareSum<A>; FROM],
+) -> [SquareSum<A>; TO] {
+    // Not a closure for `from_fn`: where that is not inlined, it loses the target features, and each operation becomes
+    // a call. The same below.
+    let mut sums = [lanes[0]; TO];
+    for (lane, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: by contract.
+        *sum = unsafe { join(lanes[lane], lanes[lane + TO]) };
     }
+    sums
 }
 
-/// The square root of `high + low`, both finite and `high` positive.
+/// [`fold_half`] within `FROM` vectors that hold the sums of eight rows, `FROM` lanes of each: those of two vectors come
+/// into one, half as many lanes of each row.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn fold_pairs<V: Vector, const FROM: usize, const TO: usize>(
+    rows: [SquareSum<V>; FROM],
+) -> [SquareSum<V>; TO] {
+    let mut sums = [rows[0]; TO];
+    for (index, sum) in sums.iter_mut().enumerate() {
+        let (a, b) = (rows[index], rows[index + TO]);
+        // SAFETY: by contract.
+        *sum = unsafe {
+            let (lower_high, upper_high) = a.high.halves::<FROM>(b.high);
+            let (lower_low, upper_low) = a.low.halves::<FROM>(b.low);
+            join(
+                SquareSum { high: lower_high, low: lower_low },
+                SquareSum { high: upper_high, low: upper_low },
+            )
+        };
+    }
+    sums
+}
+
+/// The sum of two sums, with what the addition lost.
 ///
 /// # Safety
 /// The CPU has the instruction set of `A`.
 #[inline(always)]
-unsafe fn root<A: Arithmetic>(high: A, low: A) -> A {
+unsafe fn join<A: Arithmetic>(a: SquareSum<A>, b: SquareSum<A>) -> SquareSum<A> {
+    // SAFETY: by contract.
+    unsafe {
+        let high = a.high.add(b.high);
+        let b_part = high.sub(a.high);
+        let rest = a.high.sub(high.sub(b_part)).add(b.high.sub(b_part));
+        SquareSum { high, low: a.low.add(b.low).add(rest) }
+    }
+}
+
+/// The square root of a sum that is finite and positive.
+///
+/// # Safety
+/// The CPU has the instruction set of `A`.
+#[inline(always)]
+unsafe fn root<A: Arithmetic>(sum: SquareSum<A>) -> A {
+    let SquareSum { high, low } = sum;
     // SAFETY: by contract.
     unsafe {
         let square = high.add(low);
         let rest = low.sub(square.sub(high));
         let root = square.sqrt();
-        // One Newton step. The product root * root is split exactly (Dekker), because not every instruction
-        // set has a fused multiplication; the remainder is exact either way.
-        let split = root.mul(A::splat(134_217_729.0));
-        let upper = split.sub(split.sub(root));
-        let lower = root.sub(upper);
-        let product = root.mul(root);
-        let cross = upper.mul(lower);
-        let error = upper.mul(upper).sub(product).add(cross.add(cross)).add(lower.mul(lower));
-        let remainder = square.sub(product).sub(error).add(rest);
+        // One Newton step.
+        let remainder = square.root_remainder(root).add(rest);
         root.add(remainder.div(root.add(root)))
     }
 }
