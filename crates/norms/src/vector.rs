@@ -150,8 +150,15 @@ pub(crate) unsafe trait Vector: Arithmetic {
     const LEAST_STREAMED_BYTES: usize = 4;
 
     /// How far ahead the rows of a matrix are asked for while columns are summed; 0 for not at all. A matter of speed
-    /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache.
+    /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache, of whose ways
+    /// this takes eight more. From 4 KiB on it would ask for the set that is in use.
     const COLUMNS_AHEAD_BYTES: usize = 0;
+
+    /// How far beyond the next row a constrained step asks for its streams, and whether they are to come into the
+    /// first-level cache. A matter of speed alone, measured.
+    const STEP_AHEAD_BYTES: usize = 0;
+    /// See [`Vector::STEP_AHEAD_BYTES`].
+    const STEP_TO_FIRST_LEVEL: bool = false;
 
     /// Reads eight float64 at any alignment.
     ///

@@ -77,9 +77,7 @@ unsafe impl Arithmetic for Avx2 {
     #[inline(always)]
     unsafe fn root_remainder(self, root: Self) -> Self {
         // SAFETY: FMA by contract.
-        unsafe {
-            Self(_mm256_fnmadd_pd(root.0, root.0, self.0), _mm256_fnmadd_pd(root.1, root.1, self.1))
-        }
+        unsafe { Self(_mm256_fnmadd_pd(root.0, root.0, self.0), _mm256_fnmadd_pd(root.1, root.1, self.1)) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! NEON: four registers of two float64.
 
 use std::arch::aarch64::{
-    float64x2_t, vaddq_f64, vcvt_f32_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vfmsq_f64, vld1_f32,
-    vld1q_f64, vmulq_f64, vsqrtq_f64, vst1_f32, vst1q_f64, vsubq_f64,
+    float64x2_t, vaddq_f64, vcvt_f32_f64, vcvt_f64_f32, vdivq_f64, vdupq_n_f64, vfmaq_f64, vfmsq_f64,
+    vld1_f32, vld1q_f64, vmulq_f64, vsqrtq_f64, vst1_f32, vst1q_f64, vsubq_f64,
 };
 use std::array::from_fn;
 

@@ -82,7 +82,10 @@ impl<'a> Row<'a> {
             // The update keeps the divider busy, the sums before and after it the multipliers, and both would
             // wait for memory. So all that the next row needs is asked for here, evenly; asked for during the
             // sums it would come in their way.
-            let ask = |part: *const f32| V::prefetch_for_later(part.cast::<u8>().wrapping_add(row_bytes));
+            let ask = |part: *const f32| {
+                let next = part.cast::<u8>().wrapping_add(row_bytes + V::STEP_AHEAD_BYTES);
+                if V::STEP_TO_FIRST_LEVEL { V::prefetch(next) } else { V::prefetch_for_later(next) }
+            };
             let mut sum = SquareSum::<V>::new();
             for at in (0..whole).step_by(BLOCK) {
                 let block = row.at(at);

@@ -331,9 +331,7 @@ unsafe fn norms_of_sums<V: Vector>(sum: SquareSum<V>) -> ([f64; LANES], [f64; LA
         sum.high.store(sums.as_mut_ptr());
         root(sum).store(roots.as_mut_ptr());
     }
-    let all_plain = sums.iter().fold(true, |all, sum| all & (0.0 < *sum) & (*sum < f64::INFINITY));
-    let norms = if all_plain { roots } else { from_fn(|index| special_norm(sums[index], roots[index])) };
-    (norms, sums)
+    (from_fn(|index| special_norm(sums[index], roots[index])), sums)
 }
 
 /// The norm, where the root does not know it: it divides zero by zero, and the lost part is NaN beside an
