@@ -58,7 +58,9 @@ pub(crate) unsafe trait Arithmetic: Copy {
     unsafe fn sqrt(self) -> Self;
 
     /// `self - root * root` of a square root that was rounded once: a number of this format, so that all ways to it
-    /// give the same bits. This one splits the product (Dekker), for want of a fused multiplication.
+    /// give the same bits, as long as nothing overflows or underflows on the way (from about 1e-290 to 1e300; who
+    /// calls it beyond, does not use the result). This one splits the product (Dekker), for want of a fused
+    /// multiplication.
     ///
     /// # Safety
     /// The CPU has this instruction set.
@@ -154,8 +156,8 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// this takes eight more. From 4 KiB on it would ask for the set that is in use.
     const COLUMNS_AHEAD_BYTES: usize = 0;
 
-    /// How far beyond the next row a constrained step asks for its streams, and whether they are to come into the
-    /// first-level cache. A matter of speed alone, measured.
+    /// How far beyond the same place of the next row a constrained step asks for its streams, and whether they are to
+    /// come into the first-level cache. A matter of speed alone, measured.
     const STEP_AHEAD_BYTES: usize = 0;
     /// See [`Vector::STEP_AHEAD_BYTES`].
     const STEP_TO_FIRST_LEVEL: bool = false;

@@ -80,8 +80,8 @@ impl<'a> Row<'a> {
             }
             let pull = Some(V::Single::splat(by.pull(self.component::<V>())));
             // The update keeps the divider busy, the sums before and after it the multipliers, and both would
-            // wait for memory. So all that the next row needs is asked for here, evenly; asked for during the
-            // sums it would come in their way.
+            // wait for memory. So all that the next row needs is asked for here (and the start of the row after it, if
+            // that is faster), evenly; asked for during the sums it would come in their way.
             let ask = |part: *const f32| {
                 let next = part.cast::<u8>().wrapping_add(row_bytes + V::STEP_AHEAD_BYTES);
                 if V::STEP_TO_FIRST_LEVEL { V::prefetch(next) } else { V::prefetch_for_later(next) }

@@ -203,16 +203,17 @@ impl Tile<'_> {
     }
 }
 
-/// Adds a chunk to the sum of each column. `PREFETCH` asks for what lies ahead, and takes whole blocks.
+/// Adds a chunk to the sum of each column. `PREFETCH` asks for what lies ahead, and takes whole blocks of columns.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; an element for each sum is readable at each of `wide`.
+/// The CPU has the instruction set of `V`; eight elements for each of `sums` are readable at each of `wide`.
 #[inline(always)]
 unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
     wide: [*const W; 8],
     sums: &mut [StoredSum],
 ) {
     let line = if PREFETCH { LINE_BYTES / size_of::<W>() } else { LANES };
+    debug_assert!(sums.len().is_multiple_of(line / LANES), "whole lines");
     for (index, sums) in sums.chunks_exact_mut(line / LANES).enumerate() {
         if PREFETCH && V::COLUMNS_AHEAD_BYTES > 0 {
             for row in wide {

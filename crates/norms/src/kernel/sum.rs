@@ -455,7 +455,7 @@ unsafe fn join<A: Arithmetic>(a: SquareSum<A>, b: SquareSum<A>) -> SquareSum<A> 
     }
 }
 
-/// The square root of a sum that is finite and positive.
+/// The square root of a sum that is finite and positive; of others nothing that [`special_norm`] would use.
 ///
 /// # Safety
 /// The CPU has the instruction set of `A`.

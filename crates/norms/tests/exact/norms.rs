@@ -100,6 +100,8 @@ fn columns_have_the_bits_of_rows() {
             (130, 1030),
             (71, 2050),
             (9, 8250),
+            // Two tiles, the second a narrow one, of whole blocks of rows and seven more.
+            (71, 16450),
         ] {
             let values: Vec<_> = (0..2 * len * inner).map(|_| stream.normal()).collect();
             let bytes = encode(&values, dtype);
