@@ -78,10 +78,26 @@ impl<'a> LastAxis<'a> {
         while self.norms.len() - done >= LANES {
             // SAFETY: by contract.
             let mut sums = unsafe { [SquareSum::<V>::new(); LANES] };
-            for (index, sum) in sums.iter_mut().enumerate() {
-                let row = self.row(done + index, size_bytes, &mut gathered);
-                // SAFETY: by contract.
-                *sum = unsafe { row_sum::<V, E>(row, self.counts.as_deref_mut()) };
+            let Layout { shape: [_, len, inner], strides: [stride, step, _], .. } = self.rows.layout;
+            if step == 1 && inner == 1 && self.counts.is_none() {
+                // As little as can be between one row and the next: a twentieth faster in the cache.
+                let (len_bytes, stride) = (len * size_bytes, stride * size_bytes);
+                let first = &self.rows.bytes[(self.first + done) * stride..];
+                for (index, slot) in sums.iter_mut().enumerate() {
+                    let row = &first[index * stride..][..len_bytes];
+                    // SAFETY: by contract; the elements of a row are readable.
+                    unsafe {
+                        let mut sum = SquareSum::<V>::new();
+                        sum.add_elements::<E>(row.as_ptr(), len);
+                        *slot = sum;
+                    }
+                }
+            } else {
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    let row = self.row(done + index, size_bytes, &mut gathered);
+                    // SAFETY: by contract.
+                    *sum = unsafe { row_sum::<V, E>(row, self.counts.as_deref_mut()) };
+                }
             }
             // SAFETY: by contract.
             let (norms, sums) = unsafe { norms_of_rows(sums) };
