@@ -152,8 +152,8 @@ pub(crate) unsafe trait Vector: Arithmetic {
     const LEAST_STREAMED_BYTES: usize = 4;
 
     /// How far ahead the rows of a matrix are asked for while columns are summed; 0 for not at all. A matter of speed
-    /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache, of whose ways
-    /// this takes eight more. From 4 KiB on it would ask for the set that is in use.
+    /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache, so that this
+    /// fills eight ways of each set ahead, and from 4 KiB on, of the set in use.
     const COLUMNS_AHEAD_BYTES: usize = 0;
 
     /// How far beyond the same place of the next row a constrained step asks for its streams, and whether they are to

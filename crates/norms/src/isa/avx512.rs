@@ -85,7 +85,7 @@ unsafe impl Vector for Avx512 {
     // Half a register: what takes its time in float32 is division, which is no faster in whole ones.
     type Single = __m256;
     // Measured on Zen 5, whose first-level cache has 48 KiB and twelve ways, as those of Intel from Ice Lake on; with 32
-    // KiB and eight ways (Zen 3, AVX2) such requests lose.
+    // KiB and eight ways (Zen 3, AVX2) requests for columns lose.
     const COLUMNS_AHEAD_BYTES: usize = 1024;
     const STEP_AHEAD_BYTES: usize = 1024;
     const STEP_TO_FIRST_LEVEL: bool = true;

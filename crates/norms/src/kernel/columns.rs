@@ -38,9 +38,9 @@ impl Kernel for Columns<'_> {
 
 /// The sums of one tile.
 struct State {
-    /// Of each lane; eight columns in each.
+    /// Of one lane.
     count: usize,
-    /// Lane by lane.
+    /// Lane by lane, eight columns in each.
     sums: Vec<StoredSum>,
 }
 
