@@ -3,10 +3,10 @@
 use crate::Dtype;
 use crate::adam::Coefficients;
 use crate::kernel::renorm::{Outcome, divide, normalize_outcome};
-use crate::kernel::sum::SquareSum;
+use crate::kernel::sum::{SquareSum, block_sum};
 use crate::kernel::tangent::dots;
 use crate::kernel::update::{Splat, Streams, update, update_block};
-use crate::kernel::widen::{BLOCK, F32};
+use crate::kernel::widen::{BLOCK, F32, Wide};
 use crate::vector::{LANES, Single, Vector};
 
 /// How far ahead each of the streams is asked for where rows are not constrained.
@@ -64,9 +64,9 @@ impl<'a> Row<'a> {
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
     pub(crate) unsafe fn update<V: Vector>(&mut self, by: &Coefficients) -> f64 {
-        let (whole, len) = (self.param.len() / BLOCK * BLOCK, self.param.len());
+        let (whole, len) = (self.param.len() / f32::CHUNK * f32::CHUNK, self.param.len());
         let row_bytes = size_of_val(self.param);
-        // SAFETY: by contract; blocks of the row, then what is left of it. A prefetch may point anywhere.
+        // SAFETY: by contract; chunks of the row, then what is left of it. A prefetch may point anywhere.
         unsafe {
             let (row, by_lane) = (self.streams(), Splat::<V>::new(by));
             let rest = row.at(whole);
@@ -87,10 +87,14 @@ impl<'a> Row<'a> {
                 if V::STEP_TO_FIRST_LEVEL { V::prefetch(next) } else { V::prefetch_for_later(next) }
             };
             let mut sum = SquareSum::<V>::new();
-            for at in (0..whole).step_by(BLOCK) {
-                let block = row.at(at);
-                update_block::<V>(block, pull, ask, &by_lane);
-                sum.add_blocks::<f32, false>(block.param, BLOCK);
+            for at in (0..whole).step_by(f32::CHUNK) {
+                let mut blocks = [V::splat(0.0); 2];
+                for (index, squares) in blocks.iter_mut().enumerate() {
+                    let block = row.at(at + index * BLOCK);
+                    update_block::<V>(block, pull, ask, &by_lane);
+                    *squares = block_sum::<V, f32>(block.param);
+                }
+                sum.add_chunk(blocks[0].add(blocks[1]));
             }
             update::<V>(rest, len - whole, |_| pull, &by_lane);
             sum.add_rest::<F32>(rest.param.cast(), len - whole);

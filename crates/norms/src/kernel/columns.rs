@@ -2,21 +2,23 @@
 //!
 //! Sixty-four matrix rows make a block, as sixty-four elements do along the last axis: lane `l` of a column
 //! takes the rows that are `l` modulo 8. So a column's norm has the bits of the same numbers laid out in a
-//! row, and does not depend on which columns are worked on together.
+//! row, and does not depend on which columns are worked on together. Where a chunk has two blocks, the sum of the
+//! first is kept until the rows of the second have been read: sixteen rows at a time would be more than a set of the
+//! first-level cache holds where their distance is a power of two.
 
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{gather, rescaled_norm, squares_are_safe};
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, chunk, norms};
+use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, norms, vectors_sum};
 use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
-/// Columns whose sums are kept together. Those of one lane take 256 KiB of the second-level cache; as few as the
+/// Columns whose sums are kept together. Those of one lane take 192 KiB of the second-level cache; as few as the
 /// first-level cache holds would have prefetchers start again after each page, which takes up to a third longer.
-pub(crate) const TILE: usize = 16384;
+pub(crate) const TILE: usize = 8192;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
 pub(crate) struct Columns<'a> {
@@ -36,30 +38,49 @@ impl Kernel for Columns<'_> {
     }
 }
 
+/// The sums of squares of a block in memory, in a cache line of their own: one lane of eight columns.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Kept([f64; LANES]);
+
 /// The sums of one tile.
 struct State {
     /// Of one lane.
     count: usize,
     /// Lane by lane, eight columns in each.
     sums: Vec<StoredSum>,
+    /// The first block of a chunk, of the lane at hand.
+    kept: Vec<Kept>,
+}
+
+/// What becomes of the sum of squares of a block.
+#[derive(Clone, Copy)]
+enum Block {
+    /// It is a chunk.
+    Alone,
+    /// It is kept, to be the first of a chunk.
+    First,
+    /// With the one that was kept it is a chunk.
+    Second,
 }
 
 impl State {
     /// Of `columns` or fewer.
     fn with_room(columns: usize) -> Self {
         let count = columns.div_ceil(LANES);
-        Self { count, sums: Vec::with_capacity(LANES * count) }
+        let (sums, kept) = (Vec::with_capacity(LANES * count), vec![Kept([0.0; LANES]); count]);
+        Self { count, sums, kept }
     }
 
-    /// Makes all sums zero.
-    fn clear(&mut self) {
-        self.sums.clear();
-        self.sums.resize(LANES * self.count, StoredSum::ZERO);
+    /// Makes the sums of `lane` zero; to be called for one lane after the other.
+    fn start(&mut self, lane: usize) {
+        self.sums.truncate(lane * self.count);
+        self.sums.resize((lane + 1) * self.count, StoredSum::ZERO);
     }
 
-    /// The sums of one lane.
-    fn lane(&mut self, lane: usize) -> &mut [StoredSum] {
-        &mut self.sums[lane * self.count..][..self.count]
+    /// The sums of one lane, and room for those of a block.
+    fn lane(&mut self, lane: usize) -> (&mut [StoredSum], &mut [Kept]) {
+        (&mut self.sums[lane * self.count..][..self.count], &mut self.kept)
     }
 
     /// Norms and sums of eight adjacent columns.
@@ -99,7 +120,6 @@ impl Columns<'_> {
                 len,
                 stride: layout.strides[1],
             };
-            state.clear();
             // SAFETY: by contract.
             unsafe { tile.sum::<V, E>(&mut state, self.counts.as_deref_mut()) };
             for column in (0..width).step_by(LANES) {
@@ -139,10 +159,18 @@ impl Tile<'_> {
     unsafe fn sum<V: Vector, E: Element>(&self, state: &mut State, mut counts: Option<&mut Counts>) {
         // Lane by lane: the sums of one lane stay in the cache.
         for lane in 0..LANES {
+            state.start(lane);
             for first in (lane..self.len).step_by(BLOCK) {
                 let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(first + index * LANES));
+                let block = if !(first - lane).is_multiple_of(E::Wide::CHUNK) {
+                    Block::Second
+                } else if E::Wide::CHUNK > BLOCK && first + BLOCK < self.len {
+                    Block::First
+                } else {
+                    Block::Alone
+                };
                 // SAFETY: by contract.
-                unsafe { self.sum_lane::<V, E>(&matrix_rows, lane, state) };
+                unsafe { self.sum_lane::<V, E>(&matrix_rows, block, lane, state) };
                 if let Some(counts) = counts.as_deref_mut() {
                     for matrix_row in matrix_rows {
                         // SAFETY: the elements of a matrix row are readable.
@@ -166,7 +194,7 @@ impl Tile<'_> {
         &self.bytes[(self.start + index * self.stride) * size_bytes..][..self.width * size_bytes]
     }
 
-    /// Adds eight matrix rows to one lane of all columns.
+    /// Adds eight matrix rows, `block` of one lane, to all columns.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; each matrix row is empty or holds `width` elements of `E`.
@@ -174,18 +202,19 @@ impl Tile<'_> {
     unsafe fn sum_lane<V: Vector, E: Element>(
         &self,
         matrix_rows: &[&[u8]; 8],
+        block: Block,
         lane: usize,
         state: &mut State,
     ) {
         let size_bytes = E::DTYPE.size_bytes();
         let whole = matrix_rows.iter().all(|matrix_row| !matrix_row.is_empty());
-        let sums = state.lane(lane);
+        let (sums, kept) = state.lane(lane);
         let mut done = 0;
         if E::IS_WIDE && whole {
             let wide = matrix_rows.map(|matrix_row| matrix_row.as_ptr().cast());
             done = self.width / BLOCK * BLOCK;
             // SAFETY: by contract.
-            unsafe { add_to_columns::<V, E::Wide, true>(wide, &mut sums[..done / LANES]) };
+            unsafe { add_to_columns::<V, E::Wide, true>(wide, block, &mut sums[..done / LANES], kept) };
         }
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
         for column in (done..self.width).step_by(BLOCK) {
@@ -196,25 +225,53 @@ impl Tile<'_> {
                 unsafe { widen_part::<V, E>(source, columns, target) };
             }
             let wide = buffer.each_ref().map(|row| row.as_ptr());
-            let sums = &mut sums[column / LANES..][..columns.div_ceil(LANES)];
+            let vectors = column / LANES..column / LANES + columns.div_ceil(LANES);
             // SAFETY: a block of each is readable.
-            unsafe { add_to_columns::<V, E::Wide, false>(wide, sums) };
+            unsafe {
+                add_to_columns::<V, E::Wide, false>(
+                    wide,
+                    block,
+                    &mut sums[vectors.clone()],
+                    &mut kept[vectors],
+                );
+            }
         }
     }
 }
 
-/// Adds a chunk to the sum of each column. `PREFETCH` asks for what lies ahead, and takes whole blocks of columns.
+/// Adds a block of each column to its sum. `PREFETCH` asks for what lies ahead, and takes whole blocks of columns.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; eight elements for each of `sums` are readable at each of `wide`.
 #[inline(always)]
 unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
     wide: [*const W; 8],
+    block: Block,
     sums: &mut [StoredSum],
+    kept: &mut [Kept],
+) {
+    // SAFETY: by contract.
+    unsafe {
+        match block {
+            Block::First => add_block::<V, W, PREFETCH, true, false>(wide, sums, kept),
+            Block::Second => add_block::<V, W, PREFETCH, false, true>(wide, sums, kept),
+            Block::Alone => add_block::<V, W, PREFETCH, false, false>(wide, sums, kept),
+        }
+    }
+}
+
+/// # Safety
+/// As [`add_to_columns`].
+#[inline(always)]
+unsafe fn add_block<V: Vector, W: Wide, const PREFETCH: bool, const FIRST: bool, const SECOND: bool>(
+    wide: [*const W; 8],
+    sums: &mut [StoredSum],
+    kept: &mut [Kept],
 ) {
     let line = if PREFETCH { LINE_BYTES / size_of::<W>() } else { LANES };
     debug_assert!(sums.len().is_multiple_of(line / LANES), "whole lines");
-    for (index, sums) in sums.chunks_exact_mut(line / LANES).enumerate() {
+    let slots = sums.chunks_exact_mut(line / LANES).zip(kept.chunks_exact_mut(line / LANES));
+    for (index, (sums, kept)) in slots.enumerate() {
         if PREFETCH && V::COLUMNS_AHEAD_BYTES > 0 {
             for row in wide {
                 let next = row.wrapping_add(index * line).cast::<u8>();
@@ -222,12 +279,17 @@ unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
                 unsafe { V::prefetch(next.wrapping_add(V::COLUMNS_AHEAD_BYTES)) }
             }
         }
-        for (vector, slot) in sums.iter_mut().enumerate() {
+        for (vector, (slot, kept)) in sums.iter_mut().zip(kept).enumerate() {
             let column = index * line + vector * LANES;
             // SAFETY: by contract; eight columns from this one on.
             unsafe {
+                let squares = vectors_sum::<V, W>(|row| wide[row].wrapping_add(column));
+                if FIRST {
+                    squares.store(kept.0.as_mut_ptr());
+                    continue;
+                }
                 let mut sum = slot.load::<V>();
-                sum.add_chunk(chunk::<V, W>(|row| wide[row].wrapping_add(column)));
+                sum.add_chunk(if SECOND { V::load(kept.0.as_ptr()).add(squares) } else { squares });
                 *slot = sum.stored();
             }
         }

@@ -10,8 +10,8 @@ use crate::dispatch::Kernel;
 use crate::kernel::float32::finish_lanes;
 use crate::kernel::last_axis::STREAMS;
 use crate::kernel::scan::{Seen, settle};
-use crate::kernel::sum::{SquareSum, chunk, prefetch};
-use crate::kernel::widen::{BLOCK, F32};
+use crate::kernel::sum::{SquareSum, block_sum, prefetch};
+use crate::kernel::widen::{BLOCK, F32, Wide};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
@@ -55,34 +55,34 @@ struct Sums<V> {
     seen: Seen<u32, LANES>,
 }
 
-/// The norms of rows of one length and torch's figures for them, a block of each in turn.
+/// The norms of rows of one length and torch's figures for them, a chunk of each in turn.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 unsafe fn rows_figures<V: Vector, const N: usize>(rows: [&[u8]; N], counts: &mut Counts) -> [(f64, f64); N] {
-    const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
+    const CHUNK_BYTES: usize = f32::CHUNK * size_of::<f32>();
     let len_bytes = rows[0].len();
     assert!(rows.iter().all(|row| row.len() == len_bytes), "rows of one length");
-    let (starts, whole) = (rows.map(<[u8]>::as_ptr), len_bytes / BLOCK_BYTES * BLOCK_BYTES);
+    let (starts, whole) = (rows.map(<[u8]>::as_ptr), len_bytes / CHUNK_BYTES * CHUNK_BYTES);
     // SAFETY: by contract.
     let squares = unsafe { SquareSum::<V>::new() };
     let mut sums = [Sums { squares, single: [0.0; LANES], seen: Seen::NOTHING }; N];
-    for start in (0..whole).step_by(BLOCK_BYTES) {
+    for start in (0..whole).step_by(CHUNK_BYTES) {
         for stream in 0..N {
-            // SAFETY: by contract; a block of the row.
+            // SAFETY: by contract; a chunk of the row.
             unsafe {
-                let block = starts[stream].add(start);
+                let chunk = starts[stream].add(start);
                 if N == 1 {
-                    prefetch::<V>(block, BLOCK_BYTES);
+                    prefetch::<V>(chunk, CHUNK_BYTES);
                 }
-                sums[stream].add_block(block.cast());
+                sums[stream].add_chunk(chunk.cast());
             }
         }
     }
     let mut found = [(0.0, 0.0); N];
     for stream in 0..N {
-        // SAFETY: by contract; all elements before the rest are whole blocks.
+        // SAFETY: by contract; all elements before the rest are whole chunks.
         found[stream] = unsafe { sums[stream].finish(&rows[stream][whole..], rows[stream], counts) };
     }
     found
@@ -90,17 +90,32 @@ unsafe fn rows_figures<V: Vector, const N: usize>(rows: [&[u8]; N], counts: &mut
 
 impl<V: Vector> Sums<V> {
     /// # Safety
-    /// The CPU has the instruction set of `V`; a block is readable at `first`, at any alignment.
+    /// The CPU has the instruction set of `V`; a chunk is readable at `first`, at any alignment.
     #[inline(always)]
-    unsafe fn add_block(&mut self, first: *const f32) {
+    unsafe fn add_chunk(&mut self, first: *const f32) {
         // SAFETY: by contract.
         unsafe {
-            self.squares.add_chunk(chunk::<V, f32>(|index| first.wrapping_add(index * LANES)));
-            for group in 0..BLOCK / LANES {
-                let codes = first.cast::<[u32; LANES]>().add(group).read_unaligned();
-                add_squares(&mut self.single, codes);
-                self.seen.look(codes, i32::MAX.cast_unsigned());
+            let mut blocks = [V::splat(0.0); 2];
+            for (index, squares) in blocks.iter_mut().enumerate() {
+                let block = first.add(index * BLOCK);
+                *squares = block_sum::<V, f32>(block);
+                self.look_at_block(block);
             }
+            self.squares.add_chunk(blocks[0].add(blocks[1]));
+        }
+    }
+
+    /// Adds a block to the float32 sums, and looks at its codes.
+    ///
+    /// # Safety
+    /// A block is readable at `first`, at any alignment.
+    #[inline(always)]
+    unsafe fn look_at_block(&mut self, first: *const f32) {
+        for group in 0..BLOCK / LANES {
+            // SAFETY: by contract.
+            let codes = unsafe { first.cast::<[u32; LANES]>().add(group).read_unaligned() };
+            add_squares(&mut self.single, codes);
+            self.seen.look(codes, i32::MAX.cast_unsigned());
         }
     }
 
@@ -115,6 +130,11 @@ impl<V: Vector> Sums<V> {
             self.squares.add_rest::<F32>(rest.as_ptr(), rest.len() / size_of::<f32>());
             self.squares.norm().0
         };
+        let (blocks, rest) = rest.as_chunks::<{ BLOCK * size_of::<f32>() }>();
+        for block in blocks {
+            // SAFETY: a block.
+            unsafe { self.look_at_block(block.as_ptr().cast()) };
+        }
         let (groups, rest) = rest.as_chunks::<{ LANES * size_of::<f32>() }>();
         for group in groups {
             let codes = from_fn(|lane| code(group, lane));

@@ -4,7 +4,7 @@ use crate::dispatch::Kernel;
 use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{RowRange, Window, group_of};
-use crate::kernel::sum::SquareSum;
+use crate::kernel::sum::{SquareSum, block_sum, prefetch};
 use crate::kernel::widen::{BLOCK, Element, F32, F64, Wide, with_element};
 use crate::renorm::Normalized;
 use crate::vector::{LANES, Vector};
@@ -114,20 +114,31 @@ unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -
     unsafe {
         let (divisor, inverse) = (V::splat(norm), V::splat(1.0 / norm));
         let mut sum = SquareSum::<V>::new();
-        let (blocks, rest) = row.as_chunks::<BLOCK_BYTES>();
-        let (blocks_before, rest_before) = before.as_chunks_mut::<BLOCK_BYTES>();
-        for (block, before) in blocks.iter().zip(blocks_before) {
-            sum.add_blocks::<f32, true>(block.as_ptr().cast(), BLOCK);
-            divide_block::<V>(before.as_mut_ptr().cast(), divisor, inverse);
+        let (chunks, rest) = row.as_chunks::<CHUNK_BYTES>();
+        let (chunks_before, rest_before) = before.as_chunks_mut::<CHUNK_BYTES>();
+        for (chunk, before) in chunks.iter().zip(chunks_before) {
+            let mut blocks = [V::splat(0.0); 2];
+            for (index, squares) in blocks.iter_mut().enumerate() {
+                let block = chunk.as_ptr().add(index * BLOCK_BYTES);
+                prefetch::<V>(block, BLOCK_BYTES);
+                *squares = block_sum::<V, f32>(block.cast());
+                divide_block::<V>(before.as_mut_ptr().add(index * BLOCK_BYTES).cast(), divisor, inverse);
+            }
+            sum.add_chunk(blocks[0].add(blocks[1]));
         }
-        sum.add_rest::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());
-        divide_part::<V, F32>(rest_before, divisor, inverse);
+        if !rest.is_empty() {
+            sum.add_rest::<F32>(rest.as_ptr(), rest.len() / F32::DTYPE.size_bytes());
+            divide::<V, F32>(rest_before, norm);
+        }
         sum.norm().0
     }
 }
 
 /// Bytes of a block of float32.
 const BLOCK_BYTES: usize = BLOCK * size_of::<f32>();
+
+/// Bytes of a chunk of float32.
+const CHUNK_BYTES: usize = f32::CHUNK * size_of::<f32>();
 
 /// Divides a block of float32 where it lies, at any alignment.
 ///
@@ -334,8 +345,10 @@ pub(crate) unsafe fn divide<V: Vector, E: Narrow>(row: &mut [u8], norm: f64) {
             // SAFETY: by contract.
             unsafe { divide_block::<V>(block.as_mut_ptr().cast(), divisor, inverse) }
         }
-        // SAFETY: by contract.
-        unsafe { divide_part::<V, F32>(rest, divisor, inverse) };
+        if !rest.is_empty() {
+            // SAFETY: by contract.
+            unsafe { divide_part::<V, F32>(rest, divisor, inverse) };
+        }
         return;
     }
     for part in row.chunks_mut(block_bytes) {

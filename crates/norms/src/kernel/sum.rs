@@ -5,10 +5,12 @@
 //!
 //! ```text
 //! high = low = 0
-//! for each eight elements:                       a chunk
-//!     even  = ((x0² + x2²) + x4²) + x6²
-//!     odd   = ((x1² + x3²) + x5²) + x7²
-//!     chunk = even + odd
+//! for each sixteen elements, of float64 eight:   a chunk
+//!     for each eight of them:                    a block
+//!         even  = ((x0² + x2²) + x4²) + x6²
+//!         odd   = ((x1² + x3²) + x5²) + x7²
+//!         block = even + odd
+//!     chunk = the first block + the second       of float64 the only one
 //!     sum   = high + chunk
 //!     low  += chunk - (sum - high)               what the addition lost
 //!     high  = sum
@@ -17,15 +19,15 @@
 //!
 //! Error, with u = 2⁻⁵³ and S the exact sum of squares (all terms are ≥ 0, so relative errors do not grow):
 //! 1. Squares: exact for f32 and narrower; relative error u for f64.
-//! 2. A chunk: each square passes at most 4 additions (3 in its half, 1 to join). Relative error 4u.
+//! 2. A chunk: each square passes at most 5 additions (3 in its half, 1 to join halves, 1 to join blocks), of f64 4.
+//!    So with its own rounding a square is off by 5u in either format.
 //! 3. `low` receives the exact loss of `high + chunk` unless `sum - high` rounds, which needs a chunk in a
 //!    higher binade than `high`; it is then off by at most u·chunk. Summed over distinct chunks: u·S.
 //! 4. Additions into `low`: |low| ≤ m·u·S after m chunks, so they lose at most m²u²S; m ≤ 1024 for 65,536
 //!    elements: 2⁻³³·u·S. The fold is exact but for such terms.
 //!
-//! Together S carries at most 5u (f64: 6u), its square root half of that, and the corrected square root is
-//! one rounding of the exact one but for terms of u². An ulp is at least u of its number, so the norm is off
-//! by at most 2.5 + 0.5 = 3 ulp (f64: 3.5 ulp).
+//! Together S carries at most 6u, its square root half of that, and the corrected square root is one rounding of the
+//! exact one but for terms of u². An ulp is at least u of its number, so the norm is off by at most 3 + 0.5 = 3.5 ulp.
 
 use std::array::from_fn;
 use std::mem::MaybeUninit;
@@ -91,16 +93,16 @@ impl<V: Vector> SquareSum<V> {
         }
     }
 
-    /// Adds `count` consecutive elements. All calls but the last take a multiple of [`BLOCK`].
+    /// Adds `count` consecutive elements. All calls but the last take whole chunks ([`Wide::CHUNK`]).
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `count` elements are readable at `source`.
     #[inline(always)]
     pub(crate) unsafe fn add_elements<E: Element>(&mut self, source: *const u8, count: usize) {
         let size_bytes = E::DTYPE.size_bytes();
-        let whole = count / BLOCK * BLOCK;
+        let whole = count / E::Wide::CHUNK * E::Wide::CHUNK;
         if E::IS_WIDE {
-            // SAFETY: whole blocks within the elements.
+            // SAFETY: whole chunks within the elements.
             unsafe { self.add_run::<E::Wide>(source.cast(), whole) }
         } else {
             // Widened into the first-level cache and read back: a load that widens to float64 is cheaper than the same
@@ -121,7 +123,7 @@ impl<V: Vector> SquareSum<V> {
                     }
                 }
                 // SAFETY: the blocks just written.
-                unsafe { self.add_blocks::<E::Wide, false>(buffer.as_ptr().cast(), part) }
+                unsafe { self.add_chunks::<E::Wide>(buffer.as_ptr().cast(), part) }
             }
             // SAFETY: by contract.
             unsafe { self.scale(2 * E::LESS) }
@@ -133,43 +135,46 @@ impl<V: Vector> SquareSum<V> {
     /// Adds the last `count` elements, if there are any.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; `count` elements, fewer than [`BLOCK`], are readable at `source`.
+    /// The CPU has the instruction set of `V`; `count` elements, fewer than a chunk, are readable at `source`.
     #[inline(always)]
     pub(crate) unsafe fn add_rest<E: Element>(&mut self, source: *const u8, count: usize) {
         if count == 0 {
             return;
         }
-        debug_assert!(count < BLOCK, "less than a block");
-        // All-zero bits are zero in every format, and a zero adds nothing to any lane.
-        let mut padded = [0_u8; BLOCK * 8];
-        let mut wide = [E::Wide::ZERO; BLOCK];
-        // SAFETY: by contract; the rest is shorter than a block of the widest format.
+        debug_assert!(count < E::Wide::CHUNK, "less than a chunk");
+        let (size_bytes, whole) = (E::DTYPE.size_bytes(), count / BLOCK * BLOCK);
+        // SAFETY: by contract; blocks within the elements, then what is left of them.
         unsafe {
-            padded.as_mut_ptr().copy_from_nonoverlapping(source, count * E::DTYPE.size_bytes());
-            E::widen_block::<V>(padded.as_ptr(), wide.as_mut_ptr());
-            self.add_blocks::<E::Wide, false>(wide.as_ptr(), BLOCK);
+            let mut chunk = V::splat(0.0);
+            for start in (0..whole).step_by(BLOCK) {
+                prefetch::<V>(source.wrapping_add(start * size_bytes), BLOCK * size_bytes);
+                chunk = chunk.add(element_sum::<V, E>(source.add(start * size_bytes)));
+            }
+            if whole < count {
+                // All-zero bits are zero in every format, and a zero adds nothing to any lane.
+                let mut padded = [0_u8; BLOCK * 8];
+                let rest_bytes = (count - whole) * size_bytes;
+                padded.as_mut_ptr().copy_from_nonoverlapping(source.add(whole * size_bytes), rest_bytes);
+                chunk = chunk.add(element_sum::<V, E>(padded.as_ptr()));
+            }
+            self.add_chunk(chunk);
         }
     }
 
-    /// Adds whole blocks. `PREFETCH` asks for what lies ahead, which elements that were just written, or are one of
-    /// several streams, do not need.
+    /// Adds whole chunks.
     ///
     /// # Safety
-    /// The CPU has the instruction set of `V`; `count` elements, a multiple of [`BLOCK`], are readable at `source`, at any
-    /// alignment.
+    /// The CPU has the instruction set of `V`; `count` elements, a multiple of [`Wide::CHUNK`], are readable at `source`,
+    /// at any alignment.
     #[inline(always)]
-    pub(crate) unsafe fn add_blocks<W: Wide, const PREFETCH: bool>(
-        &mut self,
-        source: *const W,
-        count: usize,
-    ) {
-        for start in (0..count).step_by(BLOCK) {
+    pub(crate) unsafe fn add_chunks<W: Wide>(&mut self, source: *const W, count: usize) {
+        for start in (0..count).step_by(W::CHUNK) {
             // SAFETY: by contract.
-            unsafe { self.add_chunk(block_chunk::<V, W, PREFETCH>(source.wrapping_add(start))) }
+            unsafe { self.add_chunk(chunk_sum::<V, W>(source.wrapping_add(start))) }
         }
     }
 
-    /// [`Self::add_blocks`] with what lies ahead asked for, faster where many follow each other and nothing else is
+    /// [`Self::add_chunks`] with what lies ahead asked for, faster where many follow each other and nothing else is
     /// between them: the sum takes each chunk while the next one is computed, so that its additions keep no conversion
     /// waiting.
     ///
@@ -182,9 +187,13 @@ impl<V: Vector> SquareSum<V> {
         }
         // SAFETY: by contract.
         unsafe {
-            let mut due = block_chunk::<V, W, true>(source);
-            for start in (BLOCK..count).step_by(BLOCK) {
-                let next = block_chunk::<V, W, true>(source.wrapping_add(start));
+            let chunk_bytes = W::CHUNK * size_of::<W>();
+            prefetch::<V>(source.cast(), chunk_bytes);
+            let mut due = chunk_sum::<V, W>(source);
+            for start in (W::CHUNK..count).step_by(W::CHUNK) {
+                let source = source.wrapping_add(start);
+                prefetch::<V>(source.cast(), chunk_bytes);
+                let next = chunk_sum::<V, W>(source);
                 self.add_chunk(due);
                 due = next;
             }
@@ -347,19 +356,45 @@ fn special_norm(sum: f64, root: f64) -> f64 {
     }
 }
 
-/// The sum of squares of a block, lane by lane. `PREFETCH` asks for what lies ahead.
+/// The sum of squares of a chunk, lane by lane.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a chunk is readable at `source`, at any alignment.
+#[inline(always)]
+pub(crate) unsafe fn chunk_sum<V: Vector, W: Wide>(source: *const W) -> V {
+    // SAFETY: by contract.
+    unsafe {
+        let first = block_sum::<V, W>(source);
+        if W::CHUNK == BLOCK { first } else { first.add(block_sum::<V, W>(source.wrapping_add(BLOCK))) }
+    }
+}
+
+/// The sum of squares of a block of `E`, lane by lane.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; a block is readable at `source`, at any alignment.
 #[inline(always)]
-unsafe fn block_chunk<V: Vector, W: Wide, const PREFETCH: bool>(source: *const W) -> V {
+unsafe fn element_sum<V: Vector, E: Element>(source: *const u8) -> V {
+    if E::IS_WIDE {
+        // SAFETY: by contract.
+        return unsafe { block_sum::<V, E::Wide>(source.cast()) };
+    }
+    let mut wide = [E::Wide::ZERO; BLOCK];
     // SAFETY: by contract.
     unsafe {
-        if PREFETCH {
-            prefetch::<V>(source.cast(), BLOCK * size_of::<W>());
-        }
-        chunk::<V, W>(|index| source.wrapping_add(index * LANES))
+        E::widen_block::<V>(source, wide.as_mut_ptr());
+        block_sum::<V, E::Wide>(wide.as_ptr())
     }
+}
+
+/// The sum of squares of a block, lane by lane.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; a block is readable at `source`, at any alignment.
+#[inline(always)]
+pub(crate) unsafe fn block_sum<V: Vector, W: Wide>(source: *const W) -> V {
+    // SAFETY: by contract.
+    unsafe { vectors_sum::<V, W>(|index| source.wrapping_add(index * LANES)) }
 }
 
 /// The sum of squares of eight vectors.
@@ -367,7 +402,7 @@ unsafe fn block_chunk<V: Vector, W: Wide, const PREFETCH: bool>(source: *const W
 /// # Safety
 /// The CPU has the instruction set of `V`; `at(0..8)` each give eight readable elements.
 #[inline(always)]
-pub(crate) unsafe fn chunk<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -> V {
+pub(crate) unsafe fn vectors_sum<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -> V {
     // SAFETY: by contract.
     unsafe {
         let first = W::load::<V>(at(0));

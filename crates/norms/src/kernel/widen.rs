@@ -7,7 +7,7 @@ use crate::element::{Format, Specials};
 use crate::kernel::scan::Code;
 use crate::vector::Vector;
 
-/// Elements that are widened and summed together: eight vectors.
+/// Elements that are widened together, and whose squares are summed together first: eight vectors.
 pub(crate) const BLOCK: usize = 64;
 
 /// A type that is read into float64: f32 (which holds every narrower format exactly) or f64.
@@ -16,6 +16,9 @@ pub(crate) trait Wide: Copy {
     const ZERO: Self;
     /// Whether squares may round, overflow or underflow in float64.
     const SQUARES_ROUND: bool;
+    /// Elements of a chunk of the sum of squares: two blocks, or one where squares round, which keeps either within the
+    /// same error.
+    const CHUNK: usize = if Self::SQUARES_ROUND { BLOCK } else { 2 * BLOCK };
 
     /// Reads eight at any alignment, as float64.
     ///

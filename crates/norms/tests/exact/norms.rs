@@ -42,17 +42,17 @@ fn check(bytes: &[u8], dtype: Dtype, [outer, len, inner]: [usize; 3]) -> Vec<f64
         let row: Vec<_> = (0..len).map(|index| values[start + index * inner]).collect();
         assert!(norm_is_within(&row, *norm, 4), "{dtype} len {len} inner {inner}: {norm:e}");
         // The bits are to stay what they are between versions, not only between instruction sets.
-        if let Some(documented) = norm_in_documented_order(&row) {
+        if let Some(documented) = norm_in_documented_order(&row, dtype) {
             assert_eq!(*norm, documented, "{dtype} len {len} inner {inner}: docs/kernels.md has another sum");
         }
     }
     norms
 }
 
-/// Lengths around every boundary: vector (8), block (64), segment (2048).
+/// Lengths around every boundary: vector (8), block (64), chunk (128), segment (2048).
 fn lengths() -> impl Iterator<Item = usize> {
     let around = |at: usize| at - 2..at + 3;
-    (0..=70).chain([128, 192, 1024, 2048, 2304, 4096].into_iter().flat_map(around))
+    (0..=70).chain([128, 192, 256, 1024, 2048, 2304, 4096].into_iter().flat_map(around))
 }
 
 #[test]
@@ -97,10 +97,12 @@ fn columns_have_the_bits_of_rows() {
             (63, 7),
             (64, 130),
             (65, 9),
+            (128, 70),
             (130, 1030),
+            (199, 9),
             (71, 2050),
             (9, 8250),
-            // Two tiles, the second a narrow one, of whole blocks of rows and seven more.
+            // Several tiles, the last a narrow one, of whole blocks of rows and seven more.
             (71, 16450),
         ] {
             let values: Vec<_> = (0..2 * len * inner).map(|_| stream.normal()).collect();
@@ -161,7 +163,7 @@ fn long_rows_stay_within_four_ulp() {
     let shapes: [fn(&mut Stream, usize) -> f64; 5] = [
         |stream, _| stream.normal(),
         |_, _| 1.1,
-        // Each chunk in a higher binade than all before it.
+        // Each block in a higher binade than all before it.
         |stream, index| stream.uniform() * 1.5_f64.powi(i32::try_from(index / 64).unwrap().min(200)),
         // One large element and many that vanish beside it.
         |stream, index| if index == 0 { 1.0 } else { stream.uniform() * 1e-8 },

@@ -77,14 +77,17 @@ pub(crate) fn norm_is_within(values: &[f64], norm: f64, ulp: usize) -> bool {
 
 /// The norm as `docs/kernels.md` says that it is computed, one element after the other. `None` where the row is
 /// summed in another way: scaled first, because its sum is not within [1e-270, 1e300).
-pub(crate) fn norm_in_documented_order(values: &[f64]) -> Option<f64> {
+pub(crate) fn norm_in_documented_order(values: &[f64], dtype: Dtype) -> Option<f64> {
     let (mut high, mut low) = ([0.0; 8], [0.0; 8]);
-    for block in values.chunks(64) {
+    for elements in values.chunks(if dtype == Dtype::F64 { 64 } else { 128 }) {
         for lane in 0..8 {
-            let square = |index: usize| block.get(8 * index + lane).map_or(0.0, |value| value * value);
-            let even = ((square(0) + square(2)) + square(4)) + square(6);
-            let odd = ((square(1) + square(3)) + square(5)) + square(7);
-            let chunk = even + odd;
+            let square = |index: usize| elements.get(8 * index + lane).map_or(0.0, |value| value * value);
+            let block = |at: usize| {
+                let even = ((square(at) + square(at + 2)) + square(at + 4)) + square(at + 6);
+                let odd = ((square(at + 1) + square(at + 3)) + square(at + 5)) + square(at + 7);
+                even + odd
+            };
+            let chunk = block(0) + block(8);
             let sum = high[lane] + chunk;
             low[lane] += chunk - (sum - high[lane]);
             high[lane] = sum;
