@@ -89,7 +89,7 @@ pub(crate) struct Coefficients {
 
 impl Adam {
     #[expect(clippy::cast_possible_truncation, reason = "the step is float32 arithmetic")]
-    fn coefficients(&self) -> Coefficients {
+    pub(crate) fn coefficients(&self) -> Coefficients {
         let (beta1, beta2) = self.betas;
         let step = self.step as f64;
         Coefficients {

@@ -26,7 +26,7 @@ _PIECE = 1 << 24
 _EXPONENT_LIMIT = 1000
 
 # What the squared norm may be off by through float64 arithmetic alone.
-_MEASURE_SLACK = 12 * 2.0**-53
+_MEASURE_SLACK = 18 * 2.0**-53
 
 # Formats that torch.compile gives the same bits; float8 it refuses.
 _COMPILED = {torch.float32, torch.float16, torch.bfloat16}

@@ -64,9 +64,9 @@ impl<'a> Row<'a> {
     /// The CPU has the instruction set of `V`.
     #[inline(always)]
     pub(crate) unsafe fn update<V: Vector>(&mut self, by: &Coefficients) -> f64 {
-        let (whole, len) = (self.param.len() / f32::CHUNK * f32::CHUNK, self.param.len());
+        let (whole, len) = (self.param.len() / BLOCK * BLOCK, self.param.len());
         let row_bytes = size_of_val(self.param);
-        // SAFETY: by contract; chunks of the row, then what is left of it. A prefetch may point anywhere.
+        // SAFETY: by contract; blocks of the row, then what is left of it. A prefetch may point anywhere.
         unsafe {
             let (row, by_lane) = (self.streams(), Splat::<V>::new(by));
             let rest = row.at(whole);
@@ -87,17 +87,20 @@ impl<'a> Row<'a> {
                 if V::STEP_TO_FIRST_LEVEL { V::prefetch(next) } else { V::prefetch_for_later(next) }
             };
             let mut sum = SquareSum::<V>::new();
-            for at in (0..whole).step_by(f32::CHUNK) {
-                let mut blocks = [V::splat(0.0); 2];
-                for (index, squares) in blocks.iter_mut().enumerate() {
-                    let block = row.at(at + index * BLOCK);
-                    update_block::<V>(block, pull, ask, &by_lane);
-                    *squares = block_sum::<V, f32>(block.param);
+            let mut first = V::splat(0.0);
+            for at in (0..whole).step_by(BLOCK) {
+                let block = row.at(at);
+                update_block::<V>(block, pull, ask, &by_lane);
+                let squares = block_sum::<V, f32>(block.param);
+                if at % f32::CHUNK == 0 {
+                    first = squares;
+                } else {
+                    sum.add_chunk(first.add(squares));
                 }
-                sum.add_chunk(blocks[0].add(blocks[1]));
             }
             update::<V>(rest, len - whole, |_| pull, &by_lane);
-            sum.add_rest::<F32>(rest.param.cast(), len - whole);
+            let summed = len / f32::CHUNK * f32::CHUNK;
+            sum.add_rest::<F32>(row.at(summed).param.cast(), len - summed);
             sum.norm().0
         }
     }
@@ -229,5 +232,58 @@ unsafe fn scale_eight<V: Vector>(eight: &mut [f32; LANES], (high, low): (V::Sing
     unsafe {
         let x = V::Single::load(eight.as_ptr());
         x.mul_add(high, x.mul(low)).store(eight.as_mut_ptr());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{F32, Row};
+    use crate::Isa;
+    use crate::adam::{Adam, Coefficients};
+    use crate::dispatch::Kernel;
+    use crate::kernel::last_axis::row_norm;
+    use crate::vector::Vector;
+
+    struct Norms<'a> {
+        row: Row<'a>,
+        by: Coefficients,
+    }
+
+    impl Kernel for Norms<'_> {
+        type Output = [f64; 2];
+
+        #[inline(always)]
+        unsafe fn run<V: Vector>(mut self) -> [f64; 2] {
+            // SAFETY: by contract.
+            unsafe {
+                let norm = self.row.update::<V>(&self.by);
+                [norm, row_norm::<V, F32>(bytemuck::cast_slice(self.row.param), None)]
+            }
+        }
+    }
+
+    /// The quotients would hide another order of its sum.
+    #[test]
+    fn an_updated_row_has_its_norm() {
+        let numbers = |from: usize, len: usize| {
+            (from..from + len).map(|index| (index as f32).sin()).collect::<Vec<_>>()
+        };
+        let by = Adam { unit_norm: true, ..Adam::default() }.coefficients();
+        for len in 1..300 {
+            for start in 0..20 {
+                for isa in Isa::all_available() {
+                    let (mut param, grad) = (numbers(start * 400, len), numbers(start * 400 + 77, len));
+                    let (mut exp_avg, mut exp_avg_sq) = (vec![0.0; len], vec![0.0; len]);
+                    let row = Row {
+                        param: &mut param,
+                        grad: &grad,
+                        exp_avg: &mut exp_avg,
+                        exp_avg_sq: &mut exp_avg_sq,
+                    };
+                    let [found, expected] = isa.run(Norms { row, by });
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{isa} {len}");
+                }
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
-/// Columns whose sums are kept together. Those of one lane take 192 KiB of the second-level cache; as few as the
+/// Columns whose sums are kept together. Those of one lane take 192 KiB or less of the second-level cache; as few as the
 /// first-level cache holds would have prefetchers start again after each page, which takes up to a third longer.
 pub(crate) const TILE: usize = 8192;
 
@@ -53,14 +53,14 @@ struct State {
     kept: Vec<Kept>,
 }
 
-/// What becomes of the sum of squares of a block.
+/// What a block is in its chunk.
 #[derive(Clone, Copy)]
-enum Block {
-    /// It is a chunk.
-    Alone,
-    /// It is kept, to be the first of a chunk.
+enum Part {
+    /// All of it.
+    Whole,
+    /// The first of two, whose sum is kept.
     First,
-    /// With the one that was kept it is a chunk.
+    /// The second of two, which is added to what was kept.
     Second,
 }
 
@@ -162,15 +162,15 @@ impl Tile<'_> {
             state.start(lane);
             for first in (lane..self.len).step_by(BLOCK) {
                 let matrix_rows: [_; 8] = from_fn(|index| self.matrix_row::<E>(first + index * LANES));
-                let block = if !(first - lane).is_multiple_of(E::Wide::CHUNK) {
-                    Block::Second
+                let part = if !(first - lane).is_multiple_of(E::Wide::CHUNK) {
+                    Part::Second
                 } else if E::Wide::CHUNK > BLOCK && first + BLOCK < self.len {
-                    Block::First
+                    Part::First
                 } else {
-                    Block::Alone
+                    Part::Whole
                 };
                 // SAFETY: by contract.
-                unsafe { self.sum_lane::<V, E>(&matrix_rows, block, lane, state) };
+                unsafe { self.sum_lane::<V, E>(&matrix_rows, part, lane, state) };
                 if let Some(counts) = counts.as_deref_mut() {
                     for matrix_row in matrix_rows {
                         // SAFETY: the elements of a matrix row are readable.
@@ -194,7 +194,7 @@ impl Tile<'_> {
         &self.bytes[(self.start + index * self.stride) * size_bytes..][..self.width * size_bytes]
     }
 
-    /// Adds eight matrix rows, `block` of one lane, to all columns.
+    /// Adds eight matrix rows, a block of one lane, to all columns.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; each matrix row is empty or holds `width` elements of `E`.
@@ -202,7 +202,7 @@ impl Tile<'_> {
     unsafe fn sum_lane<V: Vector, E: Element>(
         &self,
         matrix_rows: &[&[u8]; 8],
-        block: Block,
+        part: Part,
         lane: usize,
         state: &mut State,
     ) {
@@ -214,7 +214,10 @@ impl Tile<'_> {
             let wide = matrix_rows.map(|matrix_row| matrix_row.as_ptr().cast());
             done = self.width / BLOCK * BLOCK;
             // SAFETY: by contract.
-            unsafe { add_to_columns::<V, E::Wide, true>(wide, block, &mut sums[..done / LANES], kept) };
+            unsafe {
+                let vectors = done / LANES;
+                add_to_columns::<V, E::Wide, true>(wide, part, &mut sums[..vectors], &mut kept[..vectors]);
+            }
         }
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
         for column in (done..self.width).step_by(BLOCK) {
@@ -228,12 +231,8 @@ impl Tile<'_> {
             let vectors = column / LANES..column / LANES + columns.div_ceil(LANES);
             // SAFETY: a block of each is readable.
             unsafe {
-                add_to_columns::<V, E::Wide, false>(
-                    wide,
-                    block,
-                    &mut sums[vectors.clone()],
-                    &mut kept[vectors],
-                );
+                let (sums, kept) = (&mut sums[vectors.clone()], &mut kept[vectors]);
+                add_to_columns::<V, E::Wide, false>(wide, part, sums, kept);
             }
         }
     }
@@ -246,22 +245,24 @@ impl Tile<'_> {
 #[inline(always)]
 unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
     wide: [*const W; 8],
-    block: Block,
+    part: Part,
     sums: &mut [StoredSum],
     kept: &mut [Kept],
 ) {
     // SAFETY: by contract.
     unsafe {
-        match block {
-            Block::First => add_block::<V, W, PREFETCH, true, false>(wide, sums, kept),
-            Block::Second => add_block::<V, W, PREFETCH, false, true>(wide, sums, kept),
-            Block::Alone => add_block::<V, W, PREFETCH, false, false>(wide, sums, kept),
+        match part {
+            Part::First if W::CHUNK > BLOCK => add_block::<V, W, PREFETCH, true, false>(wide, sums, kept),
+            Part::Second if W::CHUNK > BLOCK => add_block::<V, W, PREFETCH, false, true>(wide, sums, kept),
+            _ => add_block::<V, W, PREFETCH, false, false>(wide, sums, kept),
         }
     }
 }
 
+/// [`add_to_columns`] for one [`Part`]: the first, the second, or neither.
+///
 /// # Safety
-/// As [`add_to_columns`].
+/// As there.
 #[inline(always)]
 unsafe fn add_block<V: Vector, W: Wide, const PREFETCH: bool, const FIRST: bool, const SECOND: bool>(
     wide: [*const W; 8],
@@ -269,7 +270,7 @@ unsafe fn add_block<V: Vector, W: Wide, const PREFETCH: bool, const FIRST: bool,
     kept: &mut [Kept],
 ) {
     let line = if PREFETCH { LINE_BYTES / size_of::<W>() } else { LANES };
-    debug_assert!(sums.len().is_multiple_of(line / LANES), "whole lines");
+    debug_assert!(sums.len() == kept.len() && sums.len().is_multiple_of(line / LANES), "whole lines");
     let slots = sums.chunks_exact_mut(line / LANES).zip(kept.chunks_exact_mut(line / LANES));
     for (index, (sums, kept)) in slots.enumerate() {
         if PREFETCH && V::COLUMNS_AHEAD_BYTES > 0 {

@@ -12,7 +12,7 @@ use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
 /// Elements that are summed before they are counted: they stay in the first-level cache in between.
-const SEGMENT: usize = 32 * BLOCK;
+const SEGMENT: usize = 16 * f32::CHUNK;
 
 /// How many rows are worked on in turn, each from a part of its own of the rows at hand: the hardware's prefetchers
 /// bring more from several places of memory than from one.
@@ -197,7 +197,7 @@ unsafe fn norms_in_turns<V: Vector, E: Element>(rows: [&[u8]; STREAMS]) -> [f64;
         let mut norms = [0.0; STREAMS];
         for stream in 0..STREAMS {
             let rest = &rows[stream][whole..];
-            sums[stream].add_elements::<E>(rest.as_ptr(), rest.len() / size_bytes);
+            sums[stream].add_rest::<E>(rest.as_ptr(), rest.len() / size_bytes);
             norms[stream] = finish::<V, E>(sums[stream], rows[stream]);
         }
         norms

@@ -10,9 +10,9 @@ use crate::renorm::Normalized;
 use crate::vector::{LANES, Vector};
 use crate::{Dtype, element::power_of_two};
 
-/// What the squared norm may be off by through float64 arithmetic alone: that of the norm, of the division by
-/// it, and of the norm that is measured afterwards.
-const MEASURE_SLACK: f64 = 12.0 * f64::EPSILON / 2.0;
+/// What the squared norm may be off by through float64 arithmetic alone, in units of 2⁻⁵³: 8 for the norm (6 for the sum
+/// of squares, 2 for its root), 2 for the division by it, 8 for the norm that is measured afterwards.
+const MEASURE_SLACK: f64 = 18.0 * f64::EPSILON / 2.0;
 
 /// The same for float32, which the constrained step divides by less exact means: each quotient is off by 2⁻⁴⁶ of
 /// itself at most before it is rounded.
@@ -333,7 +333,7 @@ pub(crate) unsafe fn store_block<E: Narrow>(values: &[f64; BLOCK], part: &mut [u
 /// Divides every element by `norm`, rounding the float64 quotient to the format once.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `norm` is the positive, finite norm of `row`.
+/// The CPU has the instruction set of `V`; `norm` is positive and finite.
 #[inline(always)]
 pub(crate) unsafe fn divide<V: Vector, E: Narrow>(row: &mut [u8], norm: f64) {
     // SAFETY: by contract.
@@ -405,5 +405,44 @@ unsafe fn divide_as_torch<V: Vector, E: Narrow>(row: &mut [u8], divisor: f64) ->
         Outcome::Changed
     } else {
         Outcome::Nonfinite
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{F32, norm_and_divide, row_norm};
+    use crate::Isa;
+    use crate::dispatch::Kernel;
+    use crate::vector::Vector;
+
+    struct Norms<'a> {
+        row: &'a [u8],
+        before: &'a mut [u8],
+    }
+
+    impl Kernel for Norms<'_> {
+        type Output = [f64; 2];
+
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) -> [f64; 2] {
+            // SAFETY: by contract; both rows hold as many float32.
+            unsafe { [norm_and_divide::<V>(self.row, self.before, 3.0), row_norm::<V, F32>(self.row, None)] }
+        }
+    }
+
+    /// The quotients would hide another order of its sum.
+    #[test]
+    fn a_row_summed_while_another_is_divided_has_its_norm() {
+        let values: Vec<f32> = (0..300 * 64).map(|index| (index as f32).sin()).collect();
+        for len in 0..300 {
+            for row in values.chunks_exact(len.max(1)).take(64) {
+                let row: &[u8] = bytemuck::cast_slice(&row[..len]);
+                for isa in Isa::all_available() {
+                    let mut before = row.to_vec();
+                    let [found, expected] = isa.run(Norms { row, before: &mut before });
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{isa} {len}");
+                }
+            }
+        }
     }
 }

@@ -46,6 +46,10 @@ pub(crate) const AHEAD_BYTES: usize = 6144;
 /// As many elements at most.
 const STAGE_BYTES: usize = 8 * BLOCK;
 
+// Every place that puts two blocks together, and what is widened at a time.
+const _: () = assert!(f32::CHUNK == 2 * BLOCK && f64::CHUNK == BLOCK);
+const _: () = assert!((STAGE_BYTES / 2).is_multiple_of(f32::CHUNK));
+
 /// The running sum of squares of a row: eight lanes of value and lost part.
 #[derive(Clone, Copy)]
 pub(crate) struct SquareSum<V> {
@@ -129,7 +133,11 @@ impl<V: Vector> SquareSum<V> {
             unsafe { self.scale(2 * E::LESS) }
         }
         // SAFETY: by contract; what is left of the elements.
-        unsafe { self.add_rest::<E>(source.add(whole * size_bytes), count - whole) }
+        unsafe {
+            let (rest, rest_count) = (source.add(whole * size_bytes), count - whole);
+            prefetch::<V>(rest, rest_count / BLOCK * BLOCK * size_bytes);
+            self.add_rest::<E>(rest, rest_count);
+        }
     }
 
     /// Adds the last `count` elements, if there are any.
@@ -145,11 +153,7 @@ impl<V: Vector> SquareSum<V> {
         let (size_bytes, whole) = (E::DTYPE.size_bytes(), count / BLOCK * BLOCK);
         // SAFETY: by contract; blocks within the elements, then what is left of them.
         unsafe {
-            let mut chunk = V::splat(0.0);
-            for start in (0..whole).step_by(BLOCK) {
-                prefetch::<V>(source.wrapping_add(start * size_bytes), BLOCK * size_bytes);
-                chunk = chunk.add(element_sum::<V, E>(source.add(start * size_bytes)));
-            }
+            let mut chunk = if whole > 0 { element_sum::<V, E>(source) } else { V::splat(0.0) };
             if whole < count {
                 // All-zero bits are zero in every format, and a zero adds nothing to any lane.
                 let mut padded = [0_u8; BLOCK * 8];
@@ -167,7 +171,8 @@ impl<V: Vector> SquareSum<V> {
     /// The CPU has the instruction set of `V`; `count` elements, a multiple of [`Wide::CHUNK`], are readable at `source`,
     /// at any alignment.
     #[inline(always)]
-    pub(crate) unsafe fn add_chunks<W: Wide>(&mut self, source: *const W, count: usize) {
+    unsafe fn add_chunks<W: Wide>(&mut self, source: *const W, count: usize) {
+        debug_assert!(count.is_multiple_of(W::CHUNK), "whole chunks");
         for start in (0..count).step_by(W::CHUNK) {
             // SAFETY: by contract.
             unsafe { self.add_chunk(chunk_sum::<V, W>(source.wrapping_add(start))) }

@@ -169,7 +169,7 @@ unsafe fn remove<V: Vector>(grad: &mut [f64], row: &mut [f64]) -> Outcome {
     Outcome::Changed
 }
 
-/// The scalar product, in the tree of the sum of squares.
+/// The scalar product, in the tree of the sum of squares of float64.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; both are equally long and whole blocks.

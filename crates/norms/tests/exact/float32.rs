@@ -129,7 +129,7 @@ fn norms_with_figures_are_norms_and_figures() {
     // Four of them in turn, twice, and one alone.
     const ROWS: usize = 9;
     let mut stream = Stream(11);
-    for len in (0..150).chain([511, 512, 2304, 4099]) {
+    for len in (0..150).chain([192, 255, 511, 512, 2304, 4099]) {
         for special in 0..=SPECIAL.len() {
             let mut values: Vec<f64> = (0..ROWS * len).map(|_| stream.uniform() - 0.5).collect();
             if let (Some(&value), false) = (SPECIAL.get(special), values.is_empty()) {

@@ -102,8 +102,10 @@ fn columns_have_the_bits_of_rows() {
             (199, 9),
             (71, 2050),
             (9, 8250),
-            // Several tiles, the last a narrow one, of whole blocks of rows and seven more.
-            (71, 16450),
+            // Two chunks and a row.
+            (321, 70),
+            // Two tiles, the second a narrow one, of whole blocks of rows and nine more.
+            (137, 8250),
         ] {
             let values: Vec<_> = (0..2 * len * inner).map(|_| stream.normal()).collect();
             let bytes = encode(&values, dtype);
@@ -197,7 +199,7 @@ fn strided_views_mean_what_they_say() {
     for dtype in [Dtype::F64, Dtype::F32, Dtype::Bf16, Dtype::F8E5M2] {
         let bytes = encode(&values, dtype);
         let decoded = decode(&bytes, dtype);
-        let views: [([usize; 3], [usize; 3]); 8] = [
+        let views: [([usize; 3], [usize; 3]); 10] = [
             ([6, 50, 1], [2000, 1, 9]),
             ([6, 40, 50], [2000, 50, 1]),
             ([50, 40, 1], [1, 50, 0]),
@@ -206,6 +208,9 @@ fn strided_views_mean_what_they_say() {
             ([6, 50, 40], [2000, 1, 50]),
             ([2, 3, 4], [0, 0, 0]),
             ([5, 1, 1], [1, 77, 77]),
+            // More than a chunk.
+            ([9, 200, 1], [1000, 7, 1]),
+            ([3, 321, 20], [1000, 25, 1]),
         ];
         for (shape, strides) in views {
             let rows = Rows::strided(&bytes, dtype, shape, strides).unwrap();
@@ -215,7 +220,24 @@ fn strided_views_mean_what_they_say() {
                 let start = row / shape[2] * strides[0] + row % shape[2] * strides[2];
                 let row: Vec<_> = (0..shape[1]).map(|index| decoded[start + index * strides[1]]).collect();
                 assert!(norm_is_within(&row, *norm, 4), "{shape:?} {strides:?}");
+                assert_eq!(norm_in_documented_order(&row, dtype).unwrap_or(*norm), *norm, "{shape:?}");
             }
+        }
+    }
+}
+
+/// A wrong order changes one norm in a hundred or so, and none where the squares are so short that all their sums are
+/// exact: so many rows, of numbers of many sizes.
+#[test]
+fn many_rows_have_the_documented_order() {
+    const ROWS: usize = 200;
+    let mut stream = Stream(7);
+    for dtype in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E5M2] {
+        for len in [65, 127, 128, 192, 200, 321, 513] {
+            let values: Vec<_> = (0..ROWS * len).map(|_| stream.normal_of_any_size()).collect();
+            let bytes = encode(&values, dtype);
+            check(&bytes, dtype, [ROWS, len, 1]);
+            check(&bytes, dtype, [1, len, ROWS]);
         }
     }
 }
@@ -270,15 +292,16 @@ fn rows_summed_in_turn_have_the_bits_of_rows_alone() {
     for (dtype, len) in [
         (Dtype::F64, 1027),
         (Dtype::F32, 1027),
+        (Dtype::F32, 193),
         (Dtype::F32, 3),
-        (Dtype::F16, 1027),
+        (Dtype::F16, 193),
         (Dtype::Bf16, 200),
         (Dtype::F8E4M3, 1027),
     ] {
         let row_bytes = len * dtype.size_bytes();
         // From 8 MiB on, which is less than any of the views; three rows more than whole parts.
         let count = (13 << 20) / row_bytes / 4 * 4 + 7;
-        let some: Vec<_> = (0..97 * len).map(|_| stream.normal()).collect();
+        let some: Vec<_> = (0..97 * len).map(|_| stream.normal_of_any_size()).collect();
         let mut bytes = encode(&some, dtype).repeat(count / 97 + 1);
         bytes.truncate(count * row_bytes);
         for (index, value) in [f64::NAN, f64::INFINITY, 0.0, 1e300, 1e-300].into_iter().enumerate() {

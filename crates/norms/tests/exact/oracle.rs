@@ -176,6 +176,12 @@ impl Stream {
         (self.bits() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 
+    /// Normal, times a power of two from 2^-10 to 2^10.
+    pub(crate) fn normal_of_any_size(&mut self) -> f64 {
+        let exponent = i32::try_from(self.bits() % 21).unwrap() - 10;
+        self.normal() * 2_f64.powi(exponent)
+    }
+
     /// Roughly normal: the sum of twelve uniform numbers.
     pub(crate) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() / 2.0
