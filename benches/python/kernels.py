@@ -2,8 +2,9 @@
 
     python benches/python/kernels.py [--quick] [--only TEXT] [--record FILE.json]
 
-Times are medians; ours and the peers' are taken in turn, so that a noisy neighbour disturbs all alike. One
-thread each, unless a row says otherwise: two have processes of their own, and there the fastest round counts.
+Times are medians; ours and the peers' are taken in turn, so that a noisy neighbour disturbs all alike, and in
+another order each round, so that none always finds in the cache what the one before it has read. One thread
+each, unless a row says otherwise: two have processes of their own, and there the fastest round counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -225,8 +227,10 @@ def call_seconds(
     """Seconds of a call of ours and of each peer, taken in turn: `of` all rounds, by default their median."""
     contestants = {"ours": job.ours, **job.peers}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
+    order, shuffled = list(contestants.items()), random.Random(20)
     for round_ in range(rounds + 2):
-        for name, run in contestants.items():
+        shuffled.shuffle(order)
+        for name, run in order:
             job.reset()
             started = time.perf_counter()
             for _ in range(job.calls):
