@@ -14,7 +14,6 @@ import ctypes
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -222,21 +221,28 @@ def plain_read(len_bytes: int) -> Callable[[], object]:
 
 
 def call_seconds(
-    job: Job, rounds: int, of: Callable[[list[float]], float] = statistics.median
+    job: Job,
+    rounds: int,
+    least_seconds: float = 0.0,
+    of: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Seconds of a call of ours and of each peer, taken in turn: `of` all rounds, by default their median."""
+    """Seconds of a call of ours and of each peer, taken in turn: `of` all rounds, by default their median.
+
+    As many rounds as `least_seconds` take, and `rounds` at least: a neighbour's burst outlasts 25 short ones.
+    """
     contestants = {"ours": job.ours, **job.peers}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    order, shuffled = list(contestants.items()), random.Random(20)
-    for round_ in range(rounds + 2):
-        shuffled.shuffle(order)
-        for name, run in order:
+    order, began, round_ = np.random.default_rng(20), time.perf_counter(), 0
+    while round_ < rounds + 2 or time.perf_counter() - began < least_seconds:
+        for name in order.permutation(list(contestants)):
+            run = contestants[name]
             job.reset()
             started = time.perf_counter()
             for _ in range(job.calls):
                 run()
             if round_ >= 2:  # the first two warm up
                 taken[name].append((time.perf_counter() - started) / job.calls)
+        round_ += 1
     return {name: of(times) for name, times in taken.items()}
 
 
@@ -310,7 +316,7 @@ def probe() -> None:
         x = torch.randn(rows, length)
         kib = rows * length * 4 // 1024
         job = Job("", lambda x=x: ur.row_norms(x), {}, {}, 0, calls=calls)
-        found[f"row norms f32 {kib} KiB"] = call_seconds(job, 15, min)["ours"]
+        found[f"row norms f32 {kib} KiB"] = call_seconds(job, 15, of=min)["ours"]
     print(json.dumps(found))
 
 
@@ -371,12 +377,12 @@ def main() -> None:
     if options.probe:
         probe()
         return
-    rounds = 3 if options.quick else 25
+    rounds, least_seconds = (3, 0.0) if options.quick else (25, 2.0)
     lines: list[dict[str, object]] = []
     for make in (rate_jobs, lambda: [renormalise_job()], lambda: [adam_job()], small_jobs):
         for job in make():
             if options.only in job.name:
-                lines += lines_of(job, call_seconds(job, rounds))
+                lines += lines_of(job, call_seconds(job, rounds, least_seconds))
     if options.only in "two threads":
         lines += thread_lines(quick=options.quick)
     print_table(lines)
