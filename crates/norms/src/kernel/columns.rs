@@ -16,9 +16,9 @@ use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
 
-/// Columns whose sums are kept together. Those of one lane take 192 KiB or less of the second-level cache; as few as the
+/// Columns whose sums are kept together. Those of one lane take 384 KiB or less of the second-level cache; as few as the
 /// first-level cache holds would have prefetchers start again after each page, which takes up to a third longer.
-pub(crate) const TILE: usize = 8192;
+pub(crate) const TILE: usize = 16384;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
 pub(crate) struct Columns<'a> {
