@@ -11,7 +11,7 @@ use std::array::from_fn;
 use crate::dispatch::Kernel;
 use crate::kernel::last_axis::{gather, rescaled_norm, squares_are_safe};
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, norms, vectors_sum};
+use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, block_sums, norms};
 use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};
@@ -62,6 +62,17 @@ enum Part {
     First,
     /// The second of two, which is added to what was kept.
     Second,
+}
+
+/// In which order eight matrix rows are read. Every order gives the same bits.
+#[derive(Clone, Copy)]
+enum Walk {
+    /// Eight columns of each at a time.
+    Vectors,
+    /// A cache line of each, and asking ahead for another.
+    Lines,
+    /// Four lines of each.
+    Pieces,
 }
 
 impl State {
@@ -213,10 +224,17 @@ impl Tile<'_> {
         if E::IS_WIDE && whole {
             let wide = matrix_rows.map(|matrix_row| matrix_row.as_ptr().cast());
             done = self.width / BLOCK * BLOCK;
+            let walk = if size_bytes == size_of::<f32>() && self.width >= V::COLUMNS_IN_PIECES {
+                Walk::Pieces
+            } else if V::COLUMNS_AHEAD_BYTES > 0 {
+                Walk::Lines
+            } else {
+                Walk::Vectors
+            };
             // SAFETY: by contract.
             unsafe {
                 let vectors = done / LANES;
-                add_to_columns::<V, E::Wide, true>(wide, part, &mut sums[..vectors], &mut kept[..vectors]);
+                add_to_columns::<V, E::Wide>(wide, walk, part, &mut sums[..vectors], &mut kept[..vectors]);
             }
         }
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
@@ -232,18 +250,41 @@ impl Tile<'_> {
             // SAFETY: a block of each is readable.
             unsafe {
                 let (sums, kept) = (&mut sums[vectors.clone()], &mut kept[vectors]);
-                add_to_columns::<V, E::Wide, false>(wide, part, sums, kept);
+                add_to_columns::<V, E::Wide>(wide, Walk::Vectors, part, sums, kept);
             }
         }
     }
 }
 
-/// Adds a block of each column to its sum. `PREFETCH` asks for what lies ahead, and takes whole blocks of columns.
+/// Adds a block of each column to its sum. Only [`Walk::Vectors`] does not take blocks of columns.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; eight elements for each of `sums` are readable at each of `wide`.
 #[inline(always)]
-unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
+unsafe fn add_to_columns<V: Vector, W: Wide>(
+    wide: [*const W; 8],
+    walk: Walk,
+    part: Part,
+    sums: &mut [StoredSum],
+    kept: &mut [Kept],
+) {
+    // SAFETY: by contract.
+    unsafe {
+        match (walk, size_of::<W>()) {
+            (Walk::Pieces, 4) => add_part::<V, W, 8, false>(wide, part, sums, kept),
+            (Walk::Lines, 4) => add_part::<V, W, 2, true>(wide, part, sums, kept),
+            (Walk::Lines, _) => add_part::<V, W, 1, true>(wide, part, sums, kept),
+            _ => add_part::<V, W, 1, false>(wide, part, sums, kept),
+        }
+    }
+}
+
+/// [`add_to_columns`] in the order of one [`Walk`]: `N` vectors of a row at a time, and whether more is asked for.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn add_part<V: Vector, W: Wide, const N: usize, const ASK: bool>(
     wide: [*const W; 8],
     part: Part,
     sums: &mut [StoredSum],
@@ -252,46 +293,54 @@ unsafe fn add_to_columns<V: Vector, W: Wide, const PREFETCH: bool>(
     // SAFETY: by contract.
     unsafe {
         match part {
-            Part::First if W::CHUNK > BLOCK => add_block::<V, W, PREFETCH, true, false>(wide, sums, kept),
-            Part::Second if W::CHUNK > BLOCK => add_block::<V, W, PREFETCH, false, true>(wide, sums, kept),
-            _ => add_block::<V, W, PREFETCH, false, false>(wide, sums, kept),
+            Part::First if W::CHUNK > BLOCK => add_blocks::<V, W, N, ASK, true, false>(wide, sums, kept),
+            Part::Second if W::CHUNK > BLOCK => add_blocks::<V, W, N, ASK, false, true>(wide, sums, kept),
+            _ => add_blocks::<V, W, N, ASK, false, false>(wide, sums, kept),
         }
     }
 }
 
-/// [`add_to_columns`] for one [`Part`]: the first, the second, or neither.
+/// [`add_part`] for one [`Part`]: the first, the second, or neither.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn add_block<V: Vector, W: Wide, const PREFETCH: bool, const FIRST: bool, const SECOND: bool>(
+unsafe fn add_blocks<
+    V: Vector,
+    W: Wide,
+    const N: usize,
+    const ASK: bool,
+    const FIRST: bool,
+    const SECOND: bool,
+>(
     wide: [*const W; 8],
     sums: &mut [StoredSum],
     kept: &mut [Kept],
 ) {
-    let line = if PREFETCH { LINE_BYTES / size_of::<W>() } else { LANES };
-    debug_assert!(sums.len() == kept.len() && sums.len().is_multiple_of(line / LANES), "whole lines");
-    let slots = sums.chunks_exact_mut(line / LANES).zip(kept.chunks_exact_mut(line / LANES));
-    for (index, (sums, kept)) in slots.enumerate() {
-        if PREFETCH && V::COLUMNS_AHEAD_BYTES > 0 {
+    let ((sums, []), (kept, [])) = (sums.as_chunks_mut::<N>(), kept.as_chunks_mut::<N>()) else {
+        unreachable!("whole groups, by contract");
+    };
+    for (index, (sums, kept)) in sums.iter_mut().zip(kept).enumerate() {
+        let wide = wide.map(|row| row.wrapping_add(index * N * LANES));
+        if ASK {
+            debug_assert_eq!(N * LANES * size_of::<W>(), LINE_BYTES, "one request to a line");
             for row in wide {
-                let next = row.wrapping_add(index * line).cast::<u8>();
                 // SAFETY: by contract; a prefetch may point anywhere.
-                unsafe { V::prefetch(next.wrapping_add(V::COLUMNS_AHEAD_BYTES)) }
+                unsafe { V::prefetch(row.cast::<u8>().wrapping_add(V::COLUMNS_AHEAD_BYTES)) }
             }
         }
-        for (vector, (slot, kept)) in sums.iter_mut().zip(kept).enumerate() {
-            let column = index * line + vector * LANES;
-            // SAFETY: by contract; eight columns from this one on.
-            unsafe {
-                let squares = vectors_sum::<V, W>(|row| wide[row].wrapping_add(column));
+        // SAFETY: by contract; the columns of this group.
+        unsafe {
+            let squares = block_sums::<V, W, N>(wide);
+            for vector in 0..N {
+                let (squares, kept) = (squares[vector], &mut kept[vector].0);
                 if FIRST {
-                    squares.store(kept.0.as_mut_ptr());
+                    squares.store(kept.as_mut_ptr());
                     continue;
                 }
-                let mut sum = slot.load::<V>();
-                sum.add_chunk(if SECOND { V::load(kept.0.as_ptr()).add(squares) } else { squares });
-                *slot = sum.stored();
+                let mut sum = sums[vector].load::<V>();
+                sum.add_chunk(if SECOND { V::load(kept.as_ptr()).add(squares) } else { squares });
+                sums[vector] = sum.stored();
             }
         }
     }

@@ -399,26 +399,30 @@ unsafe fn element_sum<V: Vector, E: Element>(source: *const u8) -> V {
 #[inline(always)]
 pub(crate) unsafe fn block_sum<V: Vector, W: Wide>(source: *const W) -> V {
     // SAFETY: by contract.
-    unsafe { vectors_sum::<V, W>(|index| source.wrapping_add(index * LANES)) }
+    let [sum] = unsafe { block_sums::<V, W, 1>(from_fn(|index| source.wrapping_add(index * LANES))) };
+    sum
 }
 
-/// The sum of squares of eight vectors.
+/// The sums of squares of `N` blocks side by side, each of a vector from every one of the eight pieces of memory.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `at(0..8)` each give eight readable elements.
+/// The CPU has the instruction set of `V`; `N` vectors of eight elements are readable at each of `pieces`.
 #[inline(always)]
-pub(crate) unsafe fn vectors_sum<V: Vector, W: Wide>(at: impl Fn(usize) -> *const W) -> V {
+pub(crate) unsafe fn block_sums<V: Vector, W: Wide, const N: usize>(pieces: [*const W; 8]) -> [V; N] {
     // SAFETY: by contract.
     unsafe {
-        let first = W::load::<V>(at(0));
-        let second = W::load::<V>(at(1));
-        let mut even = first.mul(first);
-        let mut odd = second.mul(second);
-        for index in [2, 4, 6] {
-            even = W::add_square(even, W::load::<V>(at(index)));
-            odd = W::add_square(odd, W::load::<V>(at(index + 1)));
+        let (mut even, mut odd) = ([V::splat(0.0); N], [V::splat(0.0); N]);
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let sums = if index % 2 == 0 { &mut even } else { &mut odd };
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                let values = W::load::<V>(piece.wrapping_add(vector * LANES));
+                *sum = if index < 2 { values.mul(values) } else { W::add_square(*sum, values) };
+            }
         }
-        even.add(odd)
+        for (even, odd) in even.iter_mut().zip(odd) {
+            *even = even.add(odd);
+        }
+        even
     }
 }
 
