@@ -155,9 +155,9 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// alone, measured: rows whose distance is a power of two share the sets of the first-level cache, so that this
     /// fills eight ways of each set ahead, and from 4 KiB on, of the set in use.
     const COLUMNS_AHEAD_BYTES: usize = 0;
-    /// From how many columns of float32 on a row is instead read in pieces of four lines, without asking. A matter of
-    /// speed alone, measured: it takes sixteen sums in registers, and the hardware's prefetchers take some 8 KiB of a
-    /// row until they are at full speed.
+    /// From how many adjacent columns of float32 on each row is instead read in pieces of four lines, without asking. A
+    /// matter of speed alone, measured: it takes sixteen sums in registers, and the hardware's prefetchers take some 8 KiB
+    /// of a row until they are at full speed.
     const COLUMNS_IN_PIECES: usize = usize::MAX;
 
     /// How far beyond the same place of the next row a constrained step asks for its streams, and whether they are to

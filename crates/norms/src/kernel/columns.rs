@@ -9,15 +9,18 @@
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
+use crate::kernel::ahead::LINE_BYTES;
+use crate::kernel::fold::norms;
 use crate::kernel::last_axis::{gather, rescaled_norm, squares_are_safe};
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{LINE_BYTES, SquareSum, StoredSum, block_sums, norms};
+use crate::kernel::sum::{SquareSum, StoredSum, block_sums};
 use crate::kernel::widen::{BLOCK, Element, Wide, with_element};
 use crate::vector::{LANES, Vector};
-use crate::{Counts, Rows};
+use crate::{Counts, Dtype, Rows};
 
-/// Columns whose sums are kept together. Those of one lane take 384 KiB or less of the second-level cache; as few as the
-/// first-level cache holds would have prefetchers start again after each page, which takes up to a third longer.
+/// Columns whose sums are kept together, and twice as many where rows are read in pieces. Those of one lane take 384 KiB or
+/// less of the second-level cache; as few as the first-level cache holds would have prefetchers start again after each page,
+/// which takes up to a third longer.
 pub(crate) const TILE: usize = 16384;
 
 /// Norms of the columns from `first` on, as many as `norms` holds. Adjacent columns are adjacent in memory.
@@ -36,6 +39,12 @@ impl Kernel for Columns<'_> {
         // SAFETY: by contract.
         with_element!(self.rows.layout.dtype, E => unsafe { self.run_typed::<V, E>() });
     }
+}
+
+/// Whether matrix rows of so many columns are read in pieces of four lines.
+#[inline(always)]
+fn in_pieces<V: Vector, E: Element>(width: usize) -> bool {
+    E::DTYPE == Dtype::F32 && width >= V::COLUMNS_IN_PIECES
 }
 
 /// The sums of squares of a block in memory, in a cache line of their own: one lane of eight columns.
@@ -62,17 +71,6 @@ enum Part {
     First,
     /// The second of two, which is added to what was kept.
     Second,
-}
-
-/// In which order eight matrix rows are read. Every order gives the same bits.
-#[derive(Clone, Copy)]
-enum Walk {
-    /// Eight columns of each at a time.
-    Vectors,
-    /// A cache line of each, and asking ahead for another.
-    Lines,
-    /// Four lines of each.
-    Pieces,
 }
 
 impl State {
@@ -118,12 +116,14 @@ impl Columns<'_> {
     unsafe fn run_typed<V: Vector, E: Element>(mut self) {
         let layout = self.rows.layout;
         let [_, len, inner] = layout.shape;
-        let mut state = State::with_room(TILE.min(inner).min(self.norms.len()));
+        // What is read in pieces gains more from long rows than it loses when sums leave the second-level cache.
+        let most = if in_pieces::<V, E>(2 * TILE) { 2 * TILE } else { TILE };
+        let mut state = State::with_room(most.min(inner).min(self.norms.len()));
         let mut gathered = Vec::new();
         let mut done = 0;
         while done < self.norms.len() {
             let row = self.first + done;
-            let width = TILE.min(inner - row % inner).min(self.norms.len() - done);
+            let width = most.min(inner - row % inner).min(self.norms.len() - done);
             let tile = Tile {
                 bytes: self.rows.bytes,
                 start: layout.start(row),
@@ -224,17 +224,17 @@ impl Tile<'_> {
         if E::IS_WIDE && whole {
             let wide = matrix_rows.map(|matrix_row| matrix_row.as_ptr().cast());
             done = self.width / BLOCK * BLOCK;
-            let walk = if size_bytes == size_of::<f32>() && self.width >= V::COLUMNS_IN_PIECES {
-                Walk::Pieces
-            } else if V::COLUMNS_AHEAD_BYTES > 0 {
-                Walk::Lines
-            } else {
-                Walk::Vectors
-            };
-            // SAFETY: by contract.
+            let vectors = done / LANES;
+            let (sums, kept) = (&mut sums[..vectors], &mut kept[..vectors]);
+            // SAFETY: by contract; whole blocks of columns.
             unsafe {
-                let vectors = done / LANES;
-                add_to_columns::<V, E::Wide>(wide, walk, part, &mut sums[..vectors], &mut kept[..vectors]);
+                if in_pieces::<V, E>(self.width) {
+                    add_to_columns::<V, E::Wide, 8, false>(wide, part, sums, kept);
+                } else if size_bytes == 4 && V::COLUMNS_AHEAD_BYTES > 0 {
+                    add_to_columns::<V, E::Wide, 2, true>(wide, part, sums, kept);
+                } else {
+                    add_to_columns::<V, E::Wide, 1, true>(wide, part, sums, kept);
+                }
             }
         }
         let mut buffer = [[E::Wide::ZERO; BLOCK]; 8];
@@ -250,41 +250,20 @@ impl Tile<'_> {
             // SAFETY: a block of each is readable.
             unsafe {
                 let (sums, kept) = (&mut sums[vectors.clone()], &mut kept[vectors]);
-                add_to_columns::<V, E::Wide>(wide, Walk::Vectors, part, sums, kept);
+                add_to_columns::<V, E::Wide, 1, false>(wide, part, sums, kept);
             }
         }
     }
 }
 
-/// Adds a block of each column to its sum. Only [`Walk::Vectors`] does not take blocks of columns.
+/// Adds a block of each column to its sum: `N` vectors of each row before the next row. `ASK`, where that is a cache line,
+/// for another further on.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; eight elements for each of `sums` are readable at each of `wide`.
+/// The CPU has the instruction set of `V`; `sums` and `kept` are of one length, a multiple of `N`, and eight elements for
+/// each of them are readable at each of `wide`.
 #[inline(always)]
-unsafe fn add_to_columns<V: Vector, W: Wide>(
-    wide: [*const W; 8],
-    walk: Walk,
-    part: Part,
-    sums: &mut [StoredSum],
-    kept: &mut [Kept],
-) {
-    // SAFETY: by contract.
-    unsafe {
-        match (walk, size_of::<W>()) {
-            (Walk::Pieces, 4) => add_part::<V, W, 8, false>(wide, part, sums, kept),
-            (Walk::Lines, 4) => add_part::<V, W, 2, true>(wide, part, sums, kept),
-            (Walk::Lines, _) => add_part::<V, W, 1, true>(wide, part, sums, kept),
-            _ => add_part::<V, W, 1, false>(wide, part, sums, kept),
-        }
-    }
-}
-
-/// [`add_to_columns`] in the order of one [`Walk`]: `N` vectors of a row at a time, and whether more is asked for.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-unsafe fn add_part<V: Vector, W: Wide, const N: usize, const ASK: bool>(
+unsafe fn add_to_columns<V: Vector, W: Wide, const N: usize, const ASK: bool>(
     wide: [*const W; 8],
     part: Part,
     sums: &mut [StoredSum],
@@ -300,7 +279,7 @@ unsafe fn add_part<V: Vector, W: Wide, const N: usize, const ASK: bool>(
     }
 }
 
-/// [`add_part`] for one [`Part`]: the first, the second, or neither.
+/// [`add_to_columns`] for one [`Part`]: the first, the second, or neither.
 ///
 /// # Safety
 /// As there.
@@ -318,11 +297,11 @@ unsafe fn add_blocks<
     kept: &mut [Kept],
 ) {
     let ((sums, []), (kept, [])) = (sums.as_chunks_mut::<N>(), kept.as_chunks_mut::<N>()) else {
-        unreachable!("whole groups, by contract");
+        unreachable!("a multiple of N, by contract");
     };
     for (index, (sums, kept)) in sums.iter_mut().zip(kept).enumerate() {
         let wide = wide.map(|row| row.wrapping_add(index * N * LANES));
-        if ASK {
+        if ASK && V::COLUMNS_AHEAD_BYTES > 0 {
             debug_assert_eq!(N * LANES * size_of::<W>(), LINE_BYTES, "one request to a line");
             for row in wide {
                 // SAFETY: by contract; a prefetch may point anywhere.

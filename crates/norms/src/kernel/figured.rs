@@ -7,10 +7,11 @@
 use std::array::from_fn;
 
 use crate::dispatch::Kernel;
+use crate::kernel::ahead::prefetch;
 use crate::kernel::float32::finish_lanes;
 use crate::kernel::last_axis::STREAMS;
 use crate::kernel::scan::{Seen, settle};
-use crate::kernel::sum::{SquareSum, block_sum, prefetch};
+use crate::kernel::sum::{SquareSum, block_sum};
 use crate::kernel::widen::{BLOCK, F32, Wide};
 use crate::vector::{LANES, Vector};
 use crate::{Counts, Rows};

@@ -4,8 +4,10 @@ use std::array::from_fn;
 use std::mem::MaybeUninit;
 
 use crate::dispatch::Kernel;
+use crate::kernel::ahead::prefetch_lines;
+use crate::kernel::fold::norms_of_rows;
 use crate::kernel::scan::scan;
-use crate::kernel::sum::{SquareSum, block_sum, chunk_sum, norms_of_rows, prefetch_lines};
+use crate::kernel::sum::{SquareSum, block_sum, chunk_sum};
 use crate::kernel::widen::{BLOCK, Element, F64, Wide, with_element};
 use crate::rows::Layout;
 use crate::vector::{LANES, Vector};

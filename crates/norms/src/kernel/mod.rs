@@ -7,9 +7,11 @@
 
 pub(crate) mod adam;
 pub(crate) mod adam_row;
+pub(crate) mod ahead;
 pub(crate) mod columns;
 pub(crate) mod figured;
 pub(crate) mod float32;
+pub(crate) mod fold;
 pub(crate) mod last_axis;
 pub(crate) mod narrow;
 pub(crate) mod range;

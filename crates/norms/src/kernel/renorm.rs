@@ -1,10 +1,11 @@
 //! Division of rows by their norms, in place: a row is read from memory once and written once.
 
 use crate::dispatch::Kernel;
+use crate::kernel::ahead::prefetch;
 use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{RowRange, Window, group_of};
-use crate::kernel::sum::{SquareSum, block_sum, prefetch};
+use crate::kernel::sum::{SquareSum, block_sum};
 use crate::kernel::widen::{BLOCK, Element, F32, F64, Wide, with_element};
 use crate::renorm::Normalized;
 use crate::vector::{LANES, Vector};

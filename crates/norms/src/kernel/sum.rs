@@ -33,14 +33,10 @@ use std::array::from_fn;
 use std::mem::MaybeUninit;
 
 use crate::element::power_of_two;
+use crate::kernel::ahead::prefetch;
+use crate::kernel::fold::{fold, root, special_norm};
 use crate::kernel::widen::{BLOCK, Element, Wide};
-use crate::vector::{Arithmetic, LANES, Vector};
-
-/// Bytes of a cache line.
-pub(crate) const LINE_BYTES: usize = 64;
-
-/// How far ahead memory is asked for: the hardware's own prefetchers stop at each page.
-pub(crate) const AHEAD_BYTES: usize = 6144;
+use crate::vector::{LANES, Vector};
 
 /// Bytes of elements that are widened before they are summed: one or two kilobytes of float32, in the first-level cache.
 /// As many elements at most.
@@ -275,92 +271,6 @@ impl StoredSum {
     }
 }
 
-/// Asks for what lies [`AHEAD_BYTES`] beyond the next `len_bytes`.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(crate) unsafe fn prefetch<V: Vector>(next: *const u8, len_bytes: usize) {
-    // SAFETY: by contract.
-    unsafe { prefetch_lines::<V>(next.wrapping_add(AHEAD_BYTES), len_bytes) }
-}
-
-/// Asks for `len_bytes` from `start` on, which need not be readable.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(crate) unsafe fn prefetch_lines<V: Vector>(start: *const u8, len_bytes: usize) {
-    for line in (0..len_bytes).step_by(LINE_BYTES) {
-        // SAFETY: by contract; a prefetch may point anywhere.
-        unsafe { V::prefetch(start.wrapping_add(line)) }
-    }
-}
-
-/// Asks for what lies `ahead_bytes` beyond `part`, for some time later.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(crate) unsafe fn prefetch_later<V: Vector, T>(part: &[T], ahead_bytes: usize) {
-    for line in (0..size_of_val(part)).step_by(LINE_BYTES) {
-        // SAFETY: by contract; a prefetch may point anywhere.
-        unsafe { V::prefetch_for_later(part.as_ptr().cast::<u8>().wrapping_add(ahead_bytes + line)) }
-    }
-}
-
-/// The norms of eight rows, and the sums of squares in float64: folded together, because one after the other waits for
-/// each addition, root and quotient. With each fold of the lanes two rows come into one vector, until each lane has one.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(crate) unsafe fn norms_of_rows<V: Vector>(rows: [SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
-    // SAFETY: by contract.
-    unsafe {
-        let rows = fold_pairs::<V, 8, 4>(rows);
-        let rows = fold_pairs::<V, 4, 2>(rows);
-        let [rows] = fold_pairs::<V, 2, 1>(rows);
-        norms_of_sums(rows)
-    }
-}
-
-/// Eight norms from eight lanes of sums each, and the sums of squares in float64.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-pub(crate) unsafe fn norms<V: Vector>(lanes: [SquareSum<V>; LANES]) -> ([f64; LANES], [f64; LANES]) {
-    // SAFETY: by contract.
-    unsafe { norms_of_sums(fold(lanes)) }
-}
-
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-unsafe fn norms_of_sums<V: Vector>(sum: SquareSum<V>) -> ([f64; LANES], [f64; LANES]) {
-    let (mut sums, mut roots) = ([0.0; LANES], [0.0; LANES]);
-    // SAFETY: by contract; both arrays hold eight float64.
-    unsafe {
-        sum.high.store(sums.as_mut_ptr());
-        root(sum).store(roots.as_mut_ptr());
-    }
-    (from_fn(|index| special_norm(sums[index], roots[index])), sums)
-}
-
-/// The norm, where the root does not know it: it divides zero by zero, and the lost part is NaN beside an
-/// infinite sum. One NaN for all, because its sign and payload depend on the instruction set.
-#[inline(always)]
-fn special_norm(sum: f64, root: f64) -> f64 {
-    if sum.is_nan() {
-        f64::NAN
-    } else if sum == 0.0 || sum == f64::INFINITY {
-        sum
-    } else {
-        root
-    }
-}
-
 /// The sum of squares of a chunk, lane by lane.
 ///
 /// # Safety
@@ -403,19 +313,19 @@ pub(crate) unsafe fn block_sum<V: Vector, W: Wide>(source: *const W) -> V {
     sum
 }
 
-/// The sums of squares of `N` blocks side by side, each of a vector from every one of the eight pieces of memory.
+/// The sums of squares of `N` blocks side by side, each of a vector from every one of the eight places.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `N` vectors of eight elements are readable at each of `pieces`.
+/// The CPU has the instruction set of `V`; `N` vectors of eight elements are readable at each of `places`.
 #[inline(always)]
-pub(crate) unsafe fn block_sums<V: Vector, W: Wide, const N: usize>(pieces: [*const W; 8]) -> [V; N] {
+pub(crate) unsafe fn block_sums<V: Vector, W: Wide, const N: usize>(places: [*const W; 8]) -> [V; N] {
     // SAFETY: by contract.
     unsafe {
         let (mut even, mut odd) = ([V::splat(0.0); N], [V::splat(0.0); N]);
-        for (index, piece) in pieces.into_iter().enumerate() {
+        for (index, place) in places.into_iter().enumerate() {
             let sums = if index % 2 == 0 { &mut even } else { &mut odd };
             for (vector, sum) in sums.iter_mut().enumerate() {
-                let values = W::load::<V>(piece.wrapping_add(vector * LANES));
+                let values = W::load::<V>(place.wrapping_add(vector * LANES));
                 *sum = if index < 2 { values.mul(values) } else { W::add_square(*sum, values) };
             }
         }
@@ -423,96 +333,5 @@ pub(crate) unsafe fn block_sums<V: Vector, W: Wide, const N: usize>(pieces: [*co
             *even = even.add(odd);
         }
         even
-    }
-}
-
-/// The sum of eight lanes, folded in a fixed tree.
-///
-/// # Safety
-/// The CPU has the instruction set of `A`.
-#[inline(always)]
-unsafe fn fold<A: Arithmetic>(lanes: [SquareSum<A>; LANES]) -> SquareSum<A> {
-    // SAFETY: by contract.
-    unsafe {
-        let lanes = fold_half::<A, 8, 4>(lanes);
-        let lanes = fold_half::<A, 4, 2>(lanes);
-        let [sum] = fold_half::<A, 2, 1>(lanes);
-        sum
-    }
-}
-
-/// Adds the upper half of the lanes to the lower one.
-///
-/// # Safety
-/// The CPU has the instruction set of `A`.
-#[inline(always)]
-unsafe fn fold_half<A: Arithmetic, const FROM: usize, const TO: usize>(
-    lanes: [SquareSum<A>; FROM],
-) -> [SquareSum<A>; TO] {
-    // Not a closure for `from_fn`: where that is not inlined, it loses the target features, and each operation becomes
-    // a call. The same below.
-    let mut sums = [lanes[0]; TO];
-    for (lane, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: by contract.
-        *sum = unsafe { join(lanes[lane], lanes[lane + TO]) };
-    }
-    sums
-}
-
-/// [`fold_half`] within `FROM` vectors that hold the sums of eight rows, `FROM` lanes of each: those of two vectors come
-/// into one, half as many lanes of each row.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`.
-#[inline(always)]
-unsafe fn fold_pairs<V: Vector, const FROM: usize, const TO: usize>(
-    rows: [SquareSum<V>; FROM],
-) -> [SquareSum<V>; TO] {
-    let mut sums = [rows[0]; TO];
-    for (index, sum) in sums.iter_mut().enumerate() {
-        let (a, b) = (rows[index], rows[index + TO]);
-        // SAFETY: by contract.
-        *sum = unsafe {
-            let (lower_high, upper_high) = a.high.halves::<FROM>(b.high);
-            let (lower_low, upper_low) = a.low.halves::<FROM>(b.low);
-            join(
-                SquareSum { high: lower_high, low: lower_low },
-                SquareSum { high: upper_high, low: upper_low },
-            )
-        };
-    }
-    sums
-}
-
-/// The sum of two sums, with what the addition lost.
-///
-/// # Safety
-/// The CPU has the instruction set of `A`.
-#[inline(always)]
-unsafe fn join<A: Arithmetic>(a: SquareSum<A>, b: SquareSum<A>) -> SquareSum<A> {
-    // SAFETY: by contract.
-    unsafe {
-        let high = a.high.add(b.high);
-        let b_part = high.sub(a.high);
-        let rest = a.high.sub(high.sub(b_part)).add(b.high.sub(b_part));
-        SquareSum { high, low: a.low.add(b.low).add(rest) }
-    }
-}
-
-/// The square root of a sum that is finite and positive; of others nothing that [`special_norm`] would use.
-///
-/// # Safety
-/// The CPU has the instruction set of `A`.
-#[inline(always)]
-unsafe fn root<A: Arithmetic>(sum: SquareSum<A>) -> A {
-    let SquareSum { high, low } = sum;
-    // SAFETY: by contract.
-    unsafe {
-        let square = high.add(low);
-        let rest = low.sub(square.sub(high));
-        let root = square.sqrt();
-        // One Newton step.
-        let remainder = square.root_remainder(root).add(rest);
-        root.add(remainder.div(root.add(root)))
     }
 }

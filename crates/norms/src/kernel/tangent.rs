@@ -1,10 +1,11 @@
 //! Removal of the component of one row along another.
 
 use crate::dispatch::Kernel;
+use crate::kernel::ahead::prefetch_later;
 use crate::kernel::last_axis::{row_norm, squares_are_safe};
 use crate::kernel::range::{ReadWindow, RowRange, Window, group_of};
 use crate::kernel::renorm::{Outcome, load_block, store_block};
-use crate::kernel::sum::{SquareSum, prefetch_later};
+use crate::kernel::sum::SquareSum;
 use crate::kernel::widen::{BLOCK, Element, F64, with_element};
 use crate::vector::{LANES, Vector};
 use crate::{Dtype, Rows, tangent::Removed};

@@ -1,7 +1,7 @@
 //! The arithmetic of a step of Adam: elements at any alignment, eight at a time.
 
 use crate::adam::{Coefficients, Decay};
-use crate::kernel::sum::LINE_BYTES;
+use crate::kernel::ahead::LINE_BYTES;
 use crate::kernel::widen::BLOCK;
 use crate::vector::{LANES, Single, Vector};
 
