@@ -10,6 +10,7 @@
 
 use std::array::from_fn;
 
+use crate::kernel::ahead::AHEAD_BYTES;
 use crate::kernel::widen::f16_to_f32;
 
 /// Lanes of a [`Vector`].
@@ -159,6 +160,9 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// matter of speed alone, measured: it takes sixteen sums in registers, and the hardware's prefetchers take some 8 KiB
     /// of a row until they are at full speed.
     const COLUMNS_IN_PIECES: usize = usize::MAX;
+
+    /// How far ahead the next row is asked for while one is divided. A matter of speed alone, measured.
+    const DIVISION_AHEAD_BYTES: usize = AHEAD_BYTES;
 
     /// How far beyond the same place of the next row a constrained step asks for its streams, and whether they are to
     /// come into the first-level cache. A matter of speed alone, measured.

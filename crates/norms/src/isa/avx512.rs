@@ -87,8 +87,9 @@ unsafe impl Vector for Avx512 {
     // Measured on Zen 5, whose first-level cache has 48 KiB and twelve ways, as those of Intel from Ice Lake on; with 32
     // KiB and eight ways (Zen 3, AVX2) requests for columns lose.
     const COLUMNS_AHEAD_BYTES: usize = 1024;
-    // On Zen 5, too.
+    // These on Zen 5, too.
     const COLUMNS_IN_PIECES: usize = 12_288;
+    const DIVISION_AHEAD_BYTES: usize = 16_384;
     const STEP_AHEAD_BYTES: usize = 1024;
     const STEP_TO_FIRST_LEVEL: bool = true;
 

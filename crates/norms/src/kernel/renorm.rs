@@ -1,7 +1,7 @@
 //! Division of rows by their norms, in place: a row is read from memory once and written once.
 
 use crate::dispatch::Kernel;
-use crate::kernel::ahead::prefetch;
+use crate::kernel::ahead::prefetch_lines;
 use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{RowRange, Window, group_of};
@@ -121,7 +121,7 @@ unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -
             let mut blocks = [V::splat(0.0); 2];
             for (index, squares) in blocks.iter_mut().enumerate() {
                 let block = chunk.as_ptr().add(index * BLOCK_BYTES);
-                prefetch::<V>(block, BLOCK_BYTES);
+                prefetch_lines::<V>(block.wrapping_add(V::DIVISION_AHEAD_BYTES), BLOCK_BYTES);
                 *squares = block_sum::<V, f32>(block.cast());
                 divide_block::<V>(before.as_mut_ptr().add(index * BLOCK_BYTES).cast(), divisor, inverse);
             }
