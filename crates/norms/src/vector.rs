@@ -10,7 +10,6 @@
 
 use std::array::from_fn;
 
-use crate::kernel::ahead::AHEAD_BYTES;
 use crate::kernel::widen::f16_to_f32;
 
 /// Lanes of a [`Vector`].
@@ -161,8 +160,9 @@ pub(crate) unsafe trait Vector: Arithmetic {
     /// of a row until they are at full speed.
     const COLUMNS_IN_PIECES: usize = usize::MAX;
 
-    /// How far ahead the next row is asked for while one is divided. A matter of speed alone, measured.
-    const DIVISION_AHEAD_BYTES: usize = AHEAD_BYTES;
+    /// How far ahead rows are asked for into the second-level cache, too, while one is divided; 0 for not at all. A matter
+    /// of speed alone, measured.
+    const DIVISION_LATER_BYTES: usize = 0;
 
     /// How far beyond the same place of the next row a constrained step asks for its streams, and whether they are to
     /// come into the first-level cache. A matter of speed alone, measured.

@@ -89,7 +89,7 @@ unsafe impl Vector for Avx512 {
     const COLUMNS_AHEAD_BYTES: usize = 1024;
     // These on Zen 5, too.
     const COLUMNS_IN_PIECES: usize = 12_288;
-    const DIVISION_AHEAD_BYTES: usize = 16_384;
+    const DIVISION_LATER_BYTES: usize = 131_072;
     const STEP_AHEAD_BYTES: usize = 1024;
     const STEP_TO_FIRST_LEVEL: bool = true;
 

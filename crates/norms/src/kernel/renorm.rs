@@ -1,7 +1,7 @@
 //! Division of rows by their norms, in place: a row is read from memory once and written once.
 
 use crate::dispatch::Kernel;
-use crate::kernel::ahead::prefetch_lines;
+use crate::kernel::ahead::{prefetch, prefetch_later};
 use crate::kernel::last_axis::row_norm;
 use crate::kernel::narrow::Narrow;
 use crate::kernel::range::{RowRange, Window, group_of};
@@ -119,11 +119,16 @@ unsafe fn norm_and_divide<V: Vector>(row: &[u8], before: &mut [u8], norm: f64) -
         let (chunks_before, rest_before) = before.as_chunks_mut::<CHUNK_BYTES>();
         for (chunk, before) in chunks.iter().zip(chunks_before) {
             let mut blocks = [V::splat(0.0); 2];
-            for (index, squares) in blocks.iter_mut().enumerate() {
-                let block = chunk.as_ptr().add(index * BLOCK_BYTES);
-                prefetch_lines::<V>(block.wrapping_add(V::DIVISION_AHEAD_BYTES), BLOCK_BYTES);
-                *squares = block_sum::<V, f32>(block.cast());
-                divide_block::<V>(before.as_mut_ptr().add(index * BLOCK_BYTES).cast(), divisor, inverse);
+            let parts =
+                chunk.as_chunks::<BLOCK_BYTES>().0.iter().zip(before.as_chunks_mut::<BLOCK_BYTES>().0);
+            for (squares, (block, before)) in blocks.iter_mut().zip(parts) {
+                // Block by block: a chunk asked for at once takes a tenth longer from memory.
+                prefetch::<V>(block.as_ptr(), BLOCK_BYTES);
+                if V::DIVISION_LATER_BYTES > 0 {
+                    prefetch_later::<V, u8>(block, V::DIVISION_LATER_BYTES);
+                }
+                *squares = block_sum::<V, f32>(block.as_ptr().cast());
+                divide_block::<V>(before.as_mut_ptr().cast(), divisor, inverse);
             }
             sum.add_chunk(blocks[0].add(blocks[1]));
         }
