@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -68,11 +68,11 @@ pub(crate) trait ToPyErr {
 impl ToPyErr for unitrow_norms::Error {
     #[cold]
     fn to_py_err(&self, py: Python<'_>) -> PyErr {
-        let class = match self {
-            Self::Dtype { .. } => Class::ArrayType,
-            _ => Class::Array,
-        };
-        class.error(py, self.to_string())
+        match self {
+            Self::Memory { .. } => PyMemoryError::new_err(self.to_string()),
+            Self::Dtype { .. } => Class::ArrayType.error(py, self.to_string()),
+            _ => Class::Array.error(py, self.to_string()),
+        }
     }
 }
 

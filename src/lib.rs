@@ -14,7 +14,12 @@ mod tensors;
 /// Rust operations behind the `unitrow` package.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+    use std::ffi::CString;
+
+    use pyo3::exceptions::PyRuntimeWarning;
+    use unitrow_norms::threads_asked_for;
+
+    use super::{Bound, PyErr, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
     use crate::adam::adam_step_;
@@ -33,6 +38,11 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        if let Some(Err(text)) = threads_asked_for() {
+            let words = format!("UNITROW_NUM_THREADS is no positive number and is ignored: {text:?}");
+            let words = CString::new(words).unwrap_or_default();
+            PyErr::warn(module.py(), &module.py().get_type::<PyRuntimeWarning>(), &words, 1)?;
+        }
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

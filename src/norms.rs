@@ -1,7 +1,9 @@
 //! Operations on the rows of arrays: plan the walk, let go of the interpreter, call the kernels.
 
-use numpy::{IxDyn, PyArray, PyArrayDyn, PyArrayMethods};
+use numpy::{PyArrayDyn, PyArrayMethods};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 use unitrow_norms::{self as kernels, Compat, Normalize, Normalized, OnDegenerate, Pool, Rows, RowsMut};
 
 use crate::arrays::geometry::Plan;
@@ -21,7 +23,7 @@ pub(crate) fn row_norms<'py>(x: &Bound<'py, PyAny>, axis: isize) -> PyResult<Bou
     let plan = plan([&array], axis)?;
     let mut rest = array.shape().to_vec();
     rest.remove(axis);
-    let result = PyArray::<f64, IxDyn>::zeros(py, rest, false);
+    let result = zeros(py, rest)?;
     {
         let mut result = result.readwrite();
         let norms = result.as_slice_mut()?;
@@ -122,10 +124,17 @@ pub(crate) fn remove_parallel_(
     grad.written()
 }
 
+/// An array of zeros, or numpy's own exception, where `PyArray::zeros` would panic: shapes are a caller's.
+fn zeros(py: Python<'_>, shape: Vec<usize>) -> PyResult<Bound<'_, PyArrayDyn<f64>>> {
+    static ZEROS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let array = ZEROS.import(py, "numpy", "zeros")?.call1((PyTuple::new(py, shape)?,))?;
+    Ok(array.cast_into()?)
+}
+
 /// Refuses if any row is zero or not finite.
 fn check_directions(array: &Array<'_>, plan: &Plan<1>) -> Result<(), kernels::Error> {
     let (mut zero, mut nonfinite) = (0, 0);
-    let mut norms = vec![0.0; plan.rows_per_block()];
+    let mut norms = kernels::zeros(plan.rows_per_block())?;
     for [offset] in plan.offsets() {
         let bytes = &array.bytes()[array.position(offset)..];
         let rows = Rows::strided(bytes, array.dtype(), plan.shape, plan.strides[0])?;

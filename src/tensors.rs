@@ -101,7 +101,7 @@ impl MappedFile {
         };
         let norms = py.detach(|| {
             let rows = Rows::contiguous(bytes.as_slice(), dtype, view.outer, view.len, view.inner)?;
-            let mut norms = vec![0.0; rows.count()];
+            let mut norms = unitrow_norms::zeros(rows.count())?;
             unitrow_norms::row_norms(rows, &mut norms, Some(Pool::global()))?;
             Ok(norms)
         });

@@ -310,6 +310,26 @@ def test_many_threads_share_one_array():
     assert all(np.array_equal(one, expected) for one in found)
 
 
+def test_more_rows_than_memory_holds():
+    # An array without memory of its own can have more rows than there is room for norms.
+    rows = np.broadcast_to(np.ones(1, np.float32), (2**58, 3))
+    with pytest.raises(MemoryError):
+        ur.row_norms(rows)
+    for axis, shape in ((-1, (2**58, 0)), (0, (0, 2**58))):
+        with pytest.raises(MemoryError):
+            ur.normalize_rows_(np.zeros(shape, np.float32), axis, on_degenerate="raise")
+
+
+@pytest.mark.parametrize("text", ["two", "0", "-1", "1.5", ""])
+def test_a_thread_count_that_is_none_is_ignored_aloud(text):
+    code = "import unitrow._native as native; assert native.available_threads() > 0"
+    environment = {**os.environ, "UNITROW_NUM_THREADS": text}
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert f'UNITROW_NUM_THREADS is no positive number and is ignored: "{text}"' in run.stderr
+
+
 def test_import_needs_no_numpy():
     code = "import sys, unitrow.arrays; assert not {'numpy', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,7 @@ import pytest
 
 import unitrow as ur
 from checkpoints import saelens_arrays, safetensors_bytes, to_bf16, unit_rows, write_saelens
+from unitrow import _native
 from unitrow.reading import small_float_values
 
 
@@ -107,3 +108,12 @@ def test_a_decoder_without_an_axis_says_why(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(safetensors_bytes({"W_dec": unit_rows(32, 32)}))
     with ur.open(tmp_path / "x.safetensors") as checkpoint, pytest.raises(ur.LayoutError, match="W_dec"):
         checkpoint.decoders[0].row_norms()
+
+
+def test_more_empty_rows_than_there_is_memory_for(tmp_path):
+    # A header of a few bytes can promise any number of rows without elements.
+    path = tmp_path / "x.safetensors"
+    header = b'{"W_dec":{"dtype":"F32","shape":[288230376151711744,0],"data_offsets":[0,0]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(MemoryError, match="288230376151711744 numbers"):
+        _native.MappedFile(path).row_norms(0, 1)

@@ -4,6 +4,10 @@ An array is a numpy array (ml_dtypes included), a torch CPU tensor, or anything 
 protocol or `__array_interface__`, of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2 or the
 fnuz kin of those two. A *row* is a slice along `axis`: with the default `axis=-1` of a decoder `W_dec` of
 shape `(d_sae, d_out)`, the vector of one latent.
+
+Large arrays are shared by threads of our own, without the interpreter's lock: as many as the environment
+variable `UNITROW_NUM_THREADS` says at the first call, else as the affinity mask and the control group allow.
+Their number changes no bit of any result.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ use crate::kernel::range::RowRange;
 use crate::kernel::stream::StepColumns;
 use crate::parallel::{part_of, run_parts};
 use crate::renorm::{Normalize, Normalized, normalize_rows_with};
-use crate::rows::Layout;
+use crate::rows::{Layout, zeros};
 use crate::tangent::column_components;
 use crate::{Dtype, Error, Pool, Rows, RowsMut};
 
@@ -213,10 +213,10 @@ fn step_columns(
 ) -> Result<Normalized, Error> {
     let count = params.count();
     let pulls = if coefficients.unit_norm {
-        let (along, _) = column_components(isa, grads, params.as_rows(), pool);
+        let (along, _) = column_components(isa, grads, params.as_rows(), pool)?;
         along.into_iter().map(|along| coefficients.pull(along)).collect()
     } else {
-        vec![0.0; count]
+        zeros(count)?
     };
     let grads = grads.transposed();
     let layouts = [params.layout.transposed(), grads.layout, exp_avg.layout.transposed()];

@@ -1,6 +1,6 @@
 //! What can be wrong with a caller's arguments.
 
-/// The ways in which a call is refused before (or, for degenerate rows, after) any row is touched.
+/// The ways in which a call is refused: before any row is touched, but for [`Error::Memory`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -71,6 +71,12 @@ pub enum Error {
         zero: usize,
         /// Rows that hold a NaN or an infinity.
         nonfinite: usize,
+    },
+    /// There is no memory for a number to each row.
+    #[error("no memory for {count} numbers, one to a row")]
+    Memory {
+        /// How many numbers.
+        count: usize,
     },
     /// The operating system refused to start the worker threads.
     #[error("cannot start {threads} threads: {message}")]

@@ -2,6 +2,7 @@
 
 use crate::dispatch::Isa;
 use crate::kernel::float32::Imitate;
+use crate::rows::zeros;
 use crate::{Dtype, Error, Rows};
 
 /// The order in which a float32 kernel adds squares.
@@ -42,7 +43,7 @@ pub fn float32_norm(rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result
 /// As [`float32_norm`].
 pub fn float32_norm_with(isa: Isa, rows: Rows<'_>, way: Summation, norms: &mut [f32]) -> Result<(), Error> {
     rows.check_output(norms.len())?;
-    let mut wide = vec![0.0; norms.len()];
+    let mut wide = zeros(norms.len())?;
     isa.run(Imitate { rows, way, as_torch: false, norms: &mut wide });
     for (norm, wide) in norms.iter_mut().zip(wide) {
         #[expect(clippy::cast_possible_truncation, reason = "these are float32 numbers")]

@@ -6,8 +6,7 @@ use crate::Error;
 
 /// A fixed set of worker threads.
 ///
-/// Kernels run on their own threads rather than a caller's, whose floating-point mode (flush to zero) is not
-/// ours to know.
+/// Small work stays on the caller's thread.
 #[derive(Debug)]
 pub struct Pool(Option<rayon::ThreadPool>);
 
@@ -62,9 +61,15 @@ impl Pool {
 }
 
 fn default_threads() -> usize {
-    (std::env::var("UNITROW_NUM_THREADS").ok())
-        .and_then(|text| text.trim().parse().ok())
-        .filter(|&threads| threads > 0)
+    (threads_asked_for().and_then(Result::ok))
         // Reads the affinity mask and both generations of control groups.
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+}
+
+/// What `UNITROW_NUM_THREADS` says, where it is set: a number of threads, or a text that is none and is ignored.
+#[must_use]
+pub fn threads_asked_for() -> Option<Result<usize, String>> {
+    let text = std::env::var_os("UNITROW_NUM_THREADS")?.to_string_lossy().into_owned();
+    let threads = text.trim().parse().ok().filter(|&threads| threads > 0);
+    Some(threads.ok_or(text))
 }

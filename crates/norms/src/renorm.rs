@@ -9,6 +9,7 @@ use crate::kernel::renorm::{Outcome, Renormalise, divisor, is_coarse};
 use crate::kernel::stream::{Decide, DivideColumns};
 use crate::norm::row_norms_with;
 use crate::parallel::{part_of, run_parts};
+use crate::rows::zeros;
 use crate::{Dtype, Error, Pool, RowsMut};
 
 /// Whose arithmetic divides the rows.
@@ -111,7 +112,7 @@ pub fn normalize_rows_with(
         return Err(Error::Dtype { what: "rows to normalise as torch does", found: dtype });
     }
     if options.on_degenerate == OnDegenerate::Raise {
-        let mut norms = vec![0.0; rows.count()];
+        let mut norms = zeros(rows.count())?;
         row_norms_with(isa, rows.as_rows(), &mut norms, pool)?;
         let zero = norms.iter().filter(|norm| **norm == 0.0).count();
         let nonfinite = norms.iter().filter(|norm| !norm.is_finite()).count();
@@ -134,7 +135,7 @@ pub fn normalize_rows_with(
 
 /// The strided axis: one pass for the norms, one for the division, both in the order of memory.
 fn normalize_columns(isa: Isa, mut rows: RowsMut<'_>, pool: Option<&Pool>) -> Result<Normalized, Error> {
-    let mut norms = vec![0.0; rows.count()];
+    let mut norms = zeros(rows.count())?;
     row_norms_with(isa, rows.as_rows(), &mut norms, pool)?;
     let total = isa.run(Decide { rows: rows.as_rows(), norms: &mut norms });
     if total.changed > 0 {
@@ -161,7 +162,7 @@ fn torch_divisors(isa: Isa, rows: &RowsMut<'_>) -> Result<Vec<f64>, Error> {
         Dtype::F64 => 1e-12,
         _ => dtype.decode(dtype.encode(f64::from(1e-12_f32))),
     };
-    let mut norms = vec![0.0; rows.count()];
+    let mut norms = zeros(rows.count())?;
     torch_figure_with(isa, rows.as_rows(), &mut norms)?;
     for norm in &mut norms {
         if *norm < least {

@@ -263,3 +263,14 @@ impl<'a> RowsMut<'a> {
         self.layout.count()
     }
 }
+
+/// `count` zeros, a number to each row: shapes are a caller's or a file's, so that there may be no room for them.
+///
+/// # Errors
+/// [`Error::Memory`] where there is none.
+pub fn zeros<T: Clone + Default>(count: usize) -> Result<Vec<T>, Error> {
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(count).map_err(|_| Error::Memory { count })?;
+    numbers.resize(count, T::default());
+    Ok(numbers)
+}

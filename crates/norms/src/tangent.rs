@@ -8,7 +8,7 @@ use crate::kernel::renorm::Outcome;
 use crate::kernel::stream::{ColumnComponents, SubtractColumns};
 use crate::kernel::tangent::RemoveParallel;
 use crate::parallel::{part_of, run_parts};
-use crate::rows::Layout;
+use crate::rows::{Layout, zeros};
 use crate::{Dtype, Error, Pool, Rows, RowsMut};
 
 /// What became of the gradient rows.
@@ -76,7 +76,7 @@ pub fn remove_parallel_with(
     // Squares of float64 may leave the range, which is dealt with row by row.
     let is_narrow = layouts.iter().all(|layout| layout.dtype != Dtype::F64);
     if is_narrow && grad.layout.shape == rows.layout.shape && layouts.iter().all(Layout::is_columns) {
-        return Ok(remove_columns(isa, grad, rows, pool));
+        return remove_columns(isa, grad, rows, pool);
     }
     let part = part_of(&layouts, pool);
     let parts: Vec<_> = RowRange::whole(grad).split(part).collect();
@@ -84,8 +84,13 @@ pub fn remove_parallel_with(
 }
 
 /// The strided axis: one pass for the components, one to subtract them, both in the order of memory.
-fn remove_columns(isa: Isa, grad: RowsMut<'_>, rows: Rows<'_>, pool: Option<&Pool>) -> Removed {
-    let (mut along, squares) = column_components(isa, grad.as_rows(), rows, pool);
+fn remove_columns(
+    isa: Isa,
+    grad: RowsMut<'_>,
+    rows: Rows<'_>,
+    pool: Option<&Pool>,
+) -> Result<Removed, Error> {
+    let (mut along, squares) = column_components(isa, grad.as_rows(), rows, pool)?;
     let mut total = Removed::default();
     for (along, square) in along.iter_mut().zip(squares) {
         let outcome = if square == 0.0 {
@@ -108,7 +113,7 @@ fn remove_columns(isa: Isa, grad: RowsMut<'_>, rows: Rows<'_>, pool: Option<&Poo
         let parts: Vec<_> = RowRange::whole(grad).split(part).collect();
         run_parts(pool, parts, |x| isa.run(SubtractColumns { x, y, factors }));
     }
-    total
+    Ok(total)
 }
 
 /// For each row of a strided view, how much of `y` there is in `x`, and the square of `y`'s norm.
@@ -117,8 +122,8 @@ pub(crate) fn column_components(
     x: Rows<'_>,
     y: Rows<'_>,
     pool: Option<&Pool>,
-) -> (Vec<f64>, Vec<f64>) {
-    let (mut along, mut squares) = (vec![0.0; y.count()], vec![0.0; y.count()]);
+) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let (mut along, mut squares) = (zeros(y.count())?, zeros(y.count())?);
     let part = part_of(&[x.layout, y.layout], pool).max(COLUMNS).min(y.count().max(1));
     let parts: Vec<_> = along
         .chunks_mut(part)
@@ -130,7 +135,7 @@ pub(crate) fn column_components(
         isa.run(part);
         Removed::default()
     });
-    (along, squares)
+    Ok((along, squares))
 }
 
 /// Columns that one thread takes at least: enough of each matrix row to be worth a visit.
