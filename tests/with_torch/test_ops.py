@@ -328,3 +328,27 @@ def test_remove_parallel_to_float64_rows_beyond_their_squares():
     with _force_torch():
         found = urt.remove_parallel_(grad.clone(), rows)
     torch.testing.assert_close(found, urt.remove_parallel_(grad.clone(), rows), rtol=1e-12, atol=1e-15)
+
+
+def test_float32_rows_that_the_step_may_leave_stay_on_both_paths():
+    # A squared norm 2^-46 beyond the rounding of the elements: less than the step's division may add.
+    t = torch.tensor(2**-11.5)
+    while float(t) ** 2 - 2**-23 - float(t) * 2**-35 < 2**-48:
+        t = torch.nextafter(t, torch.tensor(1.0))
+    row = torch.stack([torch.tensor(1.0), t])[None]
+    assert float(t) ** 2 - 2**-23 - float(t) * 2**-35 < 0.9 * 2**-45
+    assert torch.equal(urt.unit_norm_(row.clone()), row)
+    with _force_torch():
+        assert torch.equal(urt.unit_norm_(row.clone()), row)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("dim", [None, 0.0, (0, 1)])
+def test_a_dimension_is_one_int(dim):
+    x = torch.randn(3, 4)
+    with pytest.raises(ArrayTypeError, match="dim must be one int"):
+        urt.row_norms(x, dim)
+    with pytest.raises(ArrayTypeError, match="dim must be one int"):
+        urt.unit_norm_(x, dim)
+    with pytest.raises(ArrayTypeError, match="dim must be one int"):
+        urt.remove_parallel_(x, x.clone(), dim)

@@ -196,6 +196,17 @@ def test_array_functions_refuse_lazily_negated_views():
     assert np.array_equal(ur.row_norms(view), ur.row_norms(view.resolve_neg()))
     with pytest.raises(ArrayError, match="negated"):
         ur.normalize_rows_(view)
+    with pytest.raises(ArrayError, match="negated"):
+        urt.unit_norm_(view)
+    with pytest.raises(ArrayError, match="negated"):
+        urt.remove_parallel_(view, torch.ones(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused():
+    nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)])
+    with pytest.raises(ArrayTypeError, match="nested"):
+        urt.row_norms(nested)
 
 
 def test_flush_denormal_does_not_reach_the_kernels():

@@ -405,3 +405,14 @@ def test_state_of_plain_adam_gets_a_master_from_the_parameter():
     optimizer = urt.UnitNormAdam([ours], master_weights=True)
     optimizer.load_state_dict(reference.state_dict())
     assert torch.equal(optimizer.state[ours]["master"], ours.detach().float())
+
+
+@pytest.mark.usefixtures("path")
+def test_a_lazily_negated_gradient_counts_as_what_it_prints():
+    # Its memory holds the opposite, which is what the kernel sees.
+    ours, theirs = pair(2, 3)
+    theirs.grad = torch.randn(2, 3)
+    ours.grad = torch._neg_view(-theirs.grad)
+    free([ours], lr=0.1).step()
+    torch.optim.Adam([theirs], lr=0.1).step()
+    torch.testing.assert_close(ours, theirs)

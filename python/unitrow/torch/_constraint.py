@@ -76,8 +76,8 @@ class UnitNorm:
             raise ArrayTypeError(msg) from error
         if parametrize.is_parametrized(owner, attribute):
             msg = (
-                f"{self._name!r} is parametrised: what the optimizer trains is parametrizations.{attribute}."
-                f"original, and normalising the computed value would have no effect; "
+                f"{self._name!r} is parametrised: the optimizer trains parametrizations.{attribute}, and "
+                f"normalising the computed value would have no effect; "
                 f"torch.nn.utils.parametrize.remove_parametrizations() turns it back into a parameter"
             )
             raise ArrayTypeError(msg)
@@ -100,7 +100,7 @@ class UnitNorm:
     def max_deviation(self) -> float:
         """Largest |norm - 1| over the rows, in float64; of a DTensor, over this rank's rows.
 
-        One pass over the weights: about the cost of a fiftieth of an Adam step, so cheap enough to log.
+        One pass over the weights: about a quarter of the cost of an Adam step on these weights.
         """
         with torch.no_grad():
             norms = row_norms(local(self.parameter.detach(), self._dim, self._name), self._dim)

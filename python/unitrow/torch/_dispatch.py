@@ -80,8 +80,14 @@ def check(x: Tensor, what: str) -> None:
     if x.layout != torch.strided:
         msg = f"{what} has layout {x.layout}; only dense tensors have rows here (x.to_dense() makes one)"
         raise ArrayTypeError(msg)
+    if x.is_nested:
+        msg = (
+            f"{what} is a nested tensor, whose rows are no rows of one length; call it for each of x.unbind()"
+        )
+        raise ArrayTypeError(msg)
     if x.dtype not in FLOATING:
-        msg = f"{what} has dtype {x.dtype}; norms are taken of floating-point tensors"
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATING)
+        msg = f"{what} has dtype {x.dtype}; norms are taken of {known}"
         raise ArrayTypeError(msg)
 
 

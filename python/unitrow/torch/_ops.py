@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unitrow import _native
-from unitrow.errors import ArrayError
+from unitrow.errors import ArrayError, ArrayTypeError
 from unitrow.torch import _reference
 from unitrow.torch._dispatch import check, check_memory, is_compensated, local, norm_dtype, uses_rust
 
@@ -87,6 +87,13 @@ def _(grad: Tensor, rows: Tensor, dim: int) -> None:
     _check_dim(grad, dim)
 
 
+def _check_int(dim: object) -> None:
+    # Before torch's dispatcher, whose own words name neither.
+    if not isinstance(dim, int):
+        msg = f"dim must be one int, and is {dim!r}"
+        raise ArrayTypeError(msg)
+
+
 def _check_dim(x: Tensor, dim: int) -> None:
     if not -x.ndim <= dim < x.ndim:
         msg = f"a tensor of {x.ndim} dimensions has no rows along dim {dim}"
@@ -104,9 +111,12 @@ def _check_pair(grad: Tensor, rows: Tensor) -> None:
         raise ArrayError(msg)
 
 
-def _check_history(x: Tensor, what: str) -> None:
+def _check_in_place(x: Tensor, what: str) -> None:
     if x.requires_grad and not x.is_leaf:
         msg = f"{what} was computed by autograd, which would not see a change in place; pass {what}.detach()"
+        raise ArrayError(msg)
+    if not torch.compiler.is_compiling() and x.is_neg():  # of which torch.compile makes no graph
+        msg = f"{what} is a lazily negated view; {what}.resolve_neg() makes it plain memory"
         raise ArrayError(msg)
 
 
@@ -122,10 +132,12 @@ def row_norms(x: Tensor, dim: int = -1) -> Tensor:
         a DTensor, the norms of this rank's rows.
 
     Raises:
-        ArrayTypeError: `x` is not a dense floating-point tensor, or a DTensor whose rows are split.
+        ArrayTypeError: `x` is not a dense floating-point tensor, or a DTensor whose rows are split;
+            or `dim` no int.
         ArrayError: `dim` out of range, or rank 0.
     """
     check(x, "x")
+    _check_int(dim)
     norms: Tensor = _row_norms(local(x, dim, "x"), dim)
     return norms
 
@@ -159,7 +171,8 @@ def unit_norm_(w: Tensor, dim: int = -1, *, on_degenerate: str = "keep", compile
         raise ArrayError(msg)
     with torch.no_grad():
         check(w, "w")
-        _check_history(w, "w")
+        _check_int(dim)
+        _check_in_place(w, "w")
         shard = local(w, dim, "w")
         if compiled and not uses_rust(shard):
             _check_dim(shard, dim)
@@ -192,7 +205,8 @@ def remove_parallel_(grad: Tensor, rows: Tensor, dim: int = -1, *, compiled: boo
     with torch.no_grad():
         check(grad, "grad")
         check(rows, "rows")
-        _check_history(grad, "grad")
+        _check_int(dim)
+        _check_in_place(grad, "grad")
         g, r = local(grad, dim, "grad"), local(rows, dim, "rows")
         if compiled and not uses_rust(g, r):
             _check_pair(g, r)

@@ -187,6 +187,7 @@ class UnitNormAdam(Optimizer):
         tensors += [state["master"]] if "master" in state else []
         if group["unit_norm"]:
             tensors = [local(x, dim, "a constrained parameter") for x in tensors]
+        tensors[1] = tensors[1].resolve_neg()  # a lazily negated one is not what its memory holds
         if all(x.dtype in _FUSED_DTYPES for x in tensors) and parameter.ndim and uses_rust(*tensors):
             _fused(tensors, state["step"], group, dim)
         else:
