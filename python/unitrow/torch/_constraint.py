@@ -100,7 +100,7 @@ class UnitNorm:
     def max_deviation(self) -> float:
         """Largest |norm - 1| over the rows, in float64; of a DTensor, over this rank's rows.
 
-        One pass over the weights: about a quarter of the cost of an Adam step on these weights.
+        One pass over the weights: on a CPU about a quarter of the cost of an Adam step on them.
         """
         with torch.no_grad():
             norms = row_norms(local(self.parameter.detach(), self._dim, self._name), self._dim)
