@@ -213,13 +213,12 @@ impl<'py> Array<'py> {
     }
 
     fn check_writable(&self) -> PyResult<()> {
-        if self.keep.is_unflagged() && self.read_only {
-            let message = "comes in a DLPack capsule from before version 1, which cannot say that its memory may be \
-                           written";
-            return Err(self.refused(message));
-        }
         if self.read_only {
-            return Err(self.refused("is read-only and cannot be changed in place"));
+            return Err(self.refused(if self.keep.is_unflagged() {
+                "comes in a DLPack capsule from before version 1, which cannot say that its memory may be written"
+            } else {
+                "is read-only and cannot be changed in place"
+            }));
         }
         if !geometry::is_disjoint(&self.shape, &self.strides) {
             let message = "has elements that share memory (broadcast or overlapping view) and cannot be changed \

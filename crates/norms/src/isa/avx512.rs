@@ -87,7 +87,7 @@ unsafe impl Vector for Avx512 {
     // Measured on Zen 5, whose first-level cache has 48 KiB and twelve ways, as those of Intel from Ice Lake on; with 32
     // KiB and eight ways (Zen 3, AVX2) requests for columns lose.
     const COLUMNS_AHEAD_BYTES: usize = 1024;
-    // These on Zen 5, too.
+    // On Zen 5, too; the next on Emerald Rapids besides.
     const COLUMNS_IN_PIECES: usize = 12_288;
     const DIVISION_LATER_BYTES: usize = 131_072;
     const STEP_AHEAD_BYTES: usize = 1024;
