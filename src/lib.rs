@@ -17,7 +17,7 @@ mod _native {
     use std::ffi::CString;
 
     use pyo3::exceptions::PyRuntimeWarning;
-    use unitrow_norms::threads_asked_for;
+    use unitrow_norms::{MOST_THREADS, threads_asked_for};
 
     use super::{Bound, PyErr, PyModule, PyModuleMethods, PyResult};
 
@@ -39,7 +39,8 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         if let Some(Err(text)) = threads_asked_for() {
-            let words = format!("UNITROW_NUM_THREADS is no positive number and is ignored: {text:?}");
+            let words =
+                format!("UNITROW_NUM_THREADS is no number from 1 to {MOST_THREADS} and is ignored: {text:?}");
             let words = CString::new(words).unwrap_or_default();
             PyErr::warn(module.py(), &module.py().get_type::<PyRuntimeWarning>(), &words, 1)?;
         }

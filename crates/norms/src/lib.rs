@@ -33,7 +33,7 @@ pub use norm::{
     row_norms, row_norms_counted, row_norms_counted_with, row_norms_figured, row_norms_figured_with,
     row_norms_with,
 };
-pub use pool::{Pool, threads_asked_for};
+pub use pool::{MOST_THREADS, Pool, threads_asked_for};
 pub use renorm::{Compat, Normalize, Normalized, OnDegenerate, normalize_rows, normalize_rows_with};
 pub use rows::{Rows, RowsMut, zeros};
 pub use tangent::{Removed, remove_parallel, remove_parallel_with};

@@ -11,7 +11,7 @@ use crate::Error;
 pub struct Pool(Option<rayon::ThreadPool>);
 
 impl Pool {
-    /// Threads of this process: `UNITROW_NUM_THREADS` where it is set to a positive number, else what the
+    /// Threads of this process: `UNITROW_NUM_THREADS` where it is set to a number from 1 to 1024, else what the
     /// affinity mask and the control group leave.
     ///
     /// Started at the first call, and again in a process that was forked since, because threads do not
@@ -66,10 +66,13 @@ fn default_threads() -> usize {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
 
+/// More than this is taken for a mistake: to start as many takes longer than most work.
+pub const MOST_THREADS: usize = 1024;
+
 /// What `UNITROW_NUM_THREADS` says, where it is set: a number of threads, or a text that is none and is ignored.
 #[must_use]
 pub fn threads_asked_for() -> Option<Result<usize, String>> {
     let text = std::env::var_os("UNITROW_NUM_THREADS")?.to_string_lossy().into_owned();
-    let threads = text.trim().parse().ok().filter(|&threads| threads > 0);
+    let threads = text.trim().parse().ok().filter(|threads| (1..=MOST_THREADS).contains(threads));
     Some(threads.ok_or(text))
 }

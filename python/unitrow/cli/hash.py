@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", "target", metavar="FILE", help="Write to FILE instead of stdout.")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]"
+    "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads. [default: what this process may use]"
 )
 def command(  # noqa: D103  (the help text is below, where click reads it)
     paths: tuple[str, ...], algorithm: str, tag: bool, form: str, target: str | None, jobs: int | None

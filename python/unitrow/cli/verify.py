@@ -31,7 +31,7 @@ _WORDS = {"ok": "OK", "mismatch": "FAILED", "unreadable": "FAILED open or read",
 @click.option("--format", "form", type=click.Choice(["full", "json"]), default="full", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Print no line for files that are as they should be.")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), help="Threads. [default: what this process may use]"
+    "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads. [default: what this process may use]"
 )
 def command(  # noqa: D103  (the help text is below, where click reads it)
     paths: tuple[str, ...],
